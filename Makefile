@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# One non-recursive build. `make help` lists the targets.
+#
+#   BUILD=release (default, into build/)  debug asan ubsan tsan (into build/FLAVOUR/)
+#   CC=gcc|clang   V=1 shows commands   WERROR=0 for foreign compilers
+
+BUILD   ?= release
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CLANG   ?= clang
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+V       ?= 0
+WERROR  ?= 1
+Q       := $(if $(filter 1,$(V)),,@)
+say      = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)')
+
+flavours := release debug asan ubsan tsan
+ifeq ($(filter $(BUILD),$(flavours)),)
+$(error BUILD=$(BUILD) is none of: $(flavours))
+endif
+out := build$(if $(filter-out release,$(BUILD)),/$(BUILD))
+obj := $(out)/obj
+
+VERSION := 0.1.0
+PKGS    := libuv jansson libcares libnl-3.0 libnl-route-3.0 libconfig libbpf wolfssl libcap-ng libseccomp
+CPPFLAGS += -Iinclude -Iuserspace -I$(obj) -D_GNU_SOURCE -DHF_VERSION='"$(VERSION)"' \
+	$(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \
+	-Wpointer-arith -Wwrite-strings $(if $(filter 1,$(WERROR)),-Werror)
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection -fcf-protection
+CFLAGS_debug   := -O0 -g3 -DHF_DEBUG
+CFLAGS_asan    := -O1 -g -DHF_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_ubsan   := -O1 -g -DHF_DEBUG -fsanitize=undefined -fno-sanitize-recover=all
+CFLAGS_tsan    := -O1 -g -DHF_DEBUG -fsanitize=thread
+SAN_LD  := $(filter -fsanitize=%,$(CFLAGS_$(BUILD)))
+CFLAGS  += -std=gnu11 -fPIE -pthread $(CFLAGS_$(BUILD)) $(WARN)
+LDFLAGS += -pie -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections $(SAN_LD)
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lhttp_parser -lm
+
+# --- programs -------------------------------------------------------------------------------------
+lib_src  := $(sort $(filter-out userspace/app/%,$(wildcard userspace/*/*.c)))
+lib_obj  := $(lib_src:%.c=$(obj)/%.o)
+programs := $(out)/holdfastd $(out)/holdfastctl $(out)/holdfast-hub
+bpf_skel := $(patsubst bpf/%.bpf.c,$(obj)/%.skel.h,$(wildcard bpf/*.bpf.c))
+
+.PHONY: all help bpf deps demo test test-long bench lint clean check-unit
+.DEFAULT_GOAL := all
+all: $(programs)
+
+$(obj)/libholdfast.a: $(lib_obj)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(out)/holdfastd: $(obj)/userspace/app/holdfastd.o $(obj)/libholdfast.a
+$(out)/holdfastctl: $(obj)/userspace/app/holdfastctl.o $(obj)/libholdfast.a
+$(out)/holdfast-hub: $(obj)/userspace/app/holdfast_hub.o $(obj)/libholdfast.a
+$(programs):
+	$(call say,LD,$@)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(obj)/%.o: %.c | $(bpf_skel)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# --- kernel side ----------------------------------------------------------------------------------
+bpf: $(bpf_skel)
+$(obj)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/lib/*.h) include/holdfast/abi.h
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) -g -O2 -mcpu=v3 -target bpf -Wall -Werror -Iinclude -Ibpf/lib \
+		-I/usr/include/$(shell gcc -print-multiarch 2>/dev/null) -c -o $@ $<
+$(obj)/%.skel.h: $(obj)/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@.tmp && mv $@.tmp $@
+
+# --- unit tests (cmocka): every tests/unit/test_*.c is one program ------------------------------------
+unit_src := $(wildcard tests/unit/test_*.c tests/unit/prop_*.c)
+unit_bin := $(unit_src:tests/unit/%.c=$(out)/unit/%)
+$(out)/unit/%: $(obj)/tests/unit/%.o $(obj)/libholdfast.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+.SECONDARY:
+unit: $(unit_bin)
+check-unit: $(unit_bin)
+	$(Q)set -e; for t in $(unit_bin); do echo "== $$t"; $$t; done
+
+clean:
+	rm -rf build
+-include $(shell find $(obj) -name '*.d' 2>/dev/null)

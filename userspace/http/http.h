@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* http/http.h - HTTP/1.1 server and client over net/conn. http_parse.c is the only file that knows
+ * http-parser. Ambiguous lengths (CL + TE, several CL, TE not chunked last), bad header bytes and overlong
+ * heads are refused with 400/431 and close. */
+#pragma once
+#include "net/conn.h"
+#include "net/listener.h"
+
+struct hf_http_header { struct hf_span name, value; };
+#define HF_HTTP_MAX_HEADERS 64
+struct hf_http_request {
+	char method[12];
+	struct hf_span path;		/* before '?', still encoded */
+	struct hf_span query;		/* after '?', still encoded, may be empty */
+	struct hf_http_header headers[HF_HTTP_MAX_HEADERS];
+	unsigned n_headers;
+	struct hf_span body;
+	bool keep_alive;
+};
+struct hf_http_srv;
+struct hf_http_exchange;	/* one request awaiting its answer; lives until responded or its client left */
+/* Called on the loop for each complete request. `req` is borrowed until the call returns. The handler answers
+ * now or later with hf_http_respond (exactly once). Requests of one connection are handled one at a time. */
+typedef void (*hf_http_handler)(void *arg, const struct hf_http_request *req, struct hf_http_exchange *x);
+struct hf_http_srv_cfg {
+	struct hf_tls_ctx *tls;		/* NULL = plain (metrics) */
+	size_t max_head, max_body;	/* 0 = 16 KiB, 1 MiB; over: 431, 413 */
+	uint32_t idle_timeout_ms, request_timeout_ms;	/* 0 = 120 000, 30 000 (slow senders: 408) */
+	unsigned max_conns;		/* 0 = 4 096; over: closed and counted */
+};
+int hf_http_srv_create(struct hf_loop *loop, int listen_fd, const struct hf_http_srv_cfg *cfg,
+		       hf_http_handler handler, void *arg, struct hf_http_srv **ret_srv);
+void hf_http_srv_destroy(struct hf_http_srv **srv);
+bool hf_http_header(const struct hf_http_request *req, const char *name, struct hf_span *ret_value);
+/* Value of a query parameter, decoded into out (reset first); false when absent. */
+bool hf_http_query(const struct hf_http_request *req, const char *name, struct hf_buf *out);
+/* extra_headers: complete lines "Name: value\r\n..." or NULL. Safe if the client left meanwhile. Frees x. */
+void hf_http_respond(struct hf_http_exchange *x, int status, const char *content_type, struct hf_span body,
+		     const char *extra_headers);
+struct hf_conn *hf_http_exchange_conn(struct hf_http_exchange *x);	/* NULL when the client left */
+
+/* One-shot client request over a fresh connection (scope sync). */
+struct hf_http_call;
+struct hf_http_reply { int status; struct hf_span body; int64_t date_s; /* Date header, 0 = none */ };
+/* err 0: reply valid during the call. Runs exactly once, unless cancelled. */
+typedef void (*hf_http_reply_fn)(void *arg, int err, const struct hf_http_reply *reply);
+struct hf_http_call_cfg {
+	const struct sockaddr *addr; socklen_t addr_len;
+	struct hf_tls_ctx *tls; const char *host;
+	const char *method, *target;		/* target = path + query, encoded */
+	const char *extra_headers;		/* complete lines or NULL */
+	struct hf_span body;			/* copied */
+	uint32_t timeout_ms;			/* whole call, 0 = 20 000 */
+	size_t max_body;			/* 0 = 4 MiB */
+};
+int hf_http_call(struct hf_loop *loop, const struct hf_http_call_cfg *cfg, hf_http_reply_fn fn, void *arg,
+		 struct hf_http_call **ret_call);
+void hf_http_call_cancel(struct hf_http_call **call);
