@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/model.h - what the emulated hub knows: registry, twins, C2D queues, events. One loop thread.
+ *
+ * Everything that was acknowledged is in LMDB before the acknowledgement: changes of one loop turn share a
+ * transaction; hub_commit_wait() runs its callback after that commit (process durability: MDB_NOSYNC; "sync":
+ * with sync). Heads (MQTT, REST, control socket) call this API and never touch the database. */
+#pragma once
+#include "core/buf.h"
+#include "core/list.h"
+#include "loop/loop.h"
+#include "msg/msg.h"
+#include <jansson.h>
+
+struct hub_model;
+struct hub_model_cfg { const char *dir, *host; bool sync; uint64_t max_bytes; };
+int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct hub_model **ret_m);
+void hub_model_close(struct hub_model **m);
+
+/* fn runs when everything changed so far is committed (err 0) or failed. Order of waiters is kept. Embed. */
+struct hub_wait { struct hf_list node; void (*fn)(void *arg, int err); void *arg; };
+void hub_commit_wait(struct hub_model *m, struct hub_wait *wait, void (*fn)(void *arg, int err), void *arg);
+void hub_wait_cancel(struct hub_wait *wait);
+
+/* --- identities: devices and modules, id = "D" or "D/M" ------------------------------------------------ */
+enum hub_auth { HUB_AUTH_SAS, HUB_AUTH_SELF_SIGNED, HUB_AUTH_CA, HUB_AUTH_NONE };
+struct hub_ident {
+	char *id, *device_id, *module_id;	/* module_id NULL for devices */
+	char *etag, *generation_id, *managed_by, *status_reason;
+	enum hub_auth auth;
+	char *primary_key, *secondary_key, *primary_thumb, *secondary_thumb;
+	bool enabled, is_edge;
+	char *device_scope, *parent_scope;	/* "" = none */
+	int64_t status_updated_ms, state_updated_ms, last_activity_ms;
+	unsigned connections;			/* live device-side connections */
+};
+const struct hub_ident *hub_ident_find(struct hub_model *m, struct hf_span id);
+/* hub_error: HTTP status, IoT Hub code and text; filled when a call returns HF_EINVALID, HF_ENOTFOUND, ... */
+struct hub_error { int http_status; int code; const char *name; char message[256]; };
+/* Create or update from a service document (iothub-protocol 5.3/5.4). if_match NULL = create only.
+ * *ret_doc (may be NULL): the resulting document. */
+int hub_ident_put(struct hub_model *m, const char *device_id, const char *module_id, const json_t *doc,
+		  const char *if_match, json_t **ret_doc, struct hub_error *err);
+int hub_ident_delete(struct hub_model *m, const char *device_id, const char *module_id, const char *if_match,
+		     struct hub_error *err);
+json_t *hub_ident_doc(struct hub_model *m, const struct hub_ident *ident);	/* service document */
+json_t *hub_ident_scope_record(struct hub_model *m, const struct hub_ident *ident);	/* section 8.1 record */
+/* Devices in id order after `after` (NULL = first); NULL at the end. Modules of a device likewise. */
+const struct hub_ident *hub_device_next(struct hub_model *m, const char *after);
+const struct hub_ident *hub_module_next(struct hub_model *m, const char *device_id, const char *after);
+void hub_ident_connected(struct hub_model *m, const char *id, bool connected);	/* counts and stamps */
+/* Told when an identity is deleted, disabled or re-keyed: device heads close its connections. */
+void hub_on_ident_change(struct hub_model *m, void (*fn)(void *arg, const char *id), void *arg);
+
+/* --- twins --------------------------------------------------------------------------------------------- */
+json_t *hub_twin_doc(struct hub_model *m, const struct hub_ident *ident);		/* service view, 5.5; new ref */
+json_t *hub_twin_device_view(struct hub_model *m, const struct hub_ident *ident);	/* 1.6: desired, reported, $version */
+/* Service PATCH (replace false) or PUT: tags and desired. *ret_desired_patch: what to send to the client or NULL. */
+int hub_twin_update(struct hub_model *m, const struct hub_ident *ident, const json_t *patch, bool replace,
+		    const char *if_match, json_t **ret_doc, struct hub_error *err);
+/* Device reported patch; *ret_version new reported $version. */
+int hub_twin_report(struct hub_model *m, const struct hub_ident *ident, const json_t *patch, size_t doc_len,
+		    int64_t if_version /* -1 none */, int64_t *ret_version, struct hub_error *err);
+/* Desired changed: patch with "$version" included. Several listeners are allowed. */
+void hub_on_desired(struct hub_model *m, void (*fn)(void *arg, const char *id, const json_t *patch, int64_t version),
+		    void *arg);
+
+/* --- events -------------------------------------------------------------------------------------------- */
+/* Takes a telemetry message with the authenticated origin; stamps system properties (1.4). Returns its sequence
+ * number through ret_seq. Acknowledge only after hub_commit_wait. HF_EFULL, HF_ELIMIT. */
+int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
+		     struct hf_span body, const char *message_source, uint64_t *ret_seq);
+/* One stored event as the JSON object of `holdfast-hub events --json`; NULL at the end. *seq in: first wanted,
+ * out: the one found. Committed events only. */
+json_t *hub_event_get(struct hub_model *m, uint64_t *seq);
+uint64_t hub_event_end(struct hub_model *m);	/* next sequence number */
+void hub_on_event(struct hub_model *m, void (*fn)(void *arg), void *arg);	/* after a commit with new events */
+
+/* --- C2D queues (devices only) ------------------------------------------------------------------------- */
+struct hub_c2d { uint64_t seq; int64_t enqueued_ms, expiry_ms; unsigned delivery_count; char *message_id; struct hf_span bag, body; char *ack; };
+int hub_c2d_send(struct hub_model *m, const char *device_id, const json_t *props /* messageId, correlationId, to, expiryTimeUtc, userId, ack, properties{} */,
+		 struct hf_span body, struct hub_error *err);
+/* Oldest deliverable message with seq > after; NULL none. Borrowed until the next call. */
+const struct hub_c2d *hub_c2d_next(struct hub_model *m, const char *device_id, uint64_t after);
+int hub_c2d_complete(struct hub_model *m, const char *device_id, uint64_t seq);
+unsigned hub_c2d_count(struct hub_model *m, const char *device_id);
+unsigned hub_c2d_purge(struct hub_model *m, const char *device_id);
+void hub_on_c2d(struct hub_model *m, void (*fn)(void *arg, const char *device_id), void *arg);
+
+/* --- persistent MQTT sessions and policies ---------------------------------------------------------------- */
+/* Stored filters of a CleanSession=0 client as JSON {"filter": qos}; NULL value deletes. */
+int hub_session_save(struct hub_model *m, const char *id, json_t *filters);
+json_t *hub_session_load(struct hub_model *m, const char *id);
+struct hub_policy { char *name, *primary_key, *secondary_key; unsigned rights; };
+enum { HUB_REGISTRY_READ = 1, HUB_REGISTRY_WRITE = 2, HUB_SERVICE_CONNECT = 4, HUB_DEVICE_CONNECT = 8 };
+const struct hub_policy *hub_policy_find(struct hub_model *m, const char *name);	/* created at first open, random keys */
+
+/* --- direct methods: routed to whichever device head has the client --------------------------------------- */
+struct hub_method_call {
+	struct hf_list node;
+	char target[HF_IDENT_MAX + 1];
+	char *name; json_t *payload;		/* payload NULL = none */
+	uint32_t response_timeout_s, connect_timeout_s;
+	/* exactly once: status/payload of the device, or err->http_status 404/504 */
+	void (*done)(void *arg, int device_status, struct hf_span payload_json, const struct hub_error *err);
+	void *arg;
+};
+/* Implemented by hub/methods.c: waits for the client, correlates, times out. Copies what it needs. */
+int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call);
+/* A device head offers itself for an identity with a method subscription. send publishes the request. */
+struct hub_method_sink { struct hf_list node; const char *id; void (*send)(void *arg, const char *name, const char *rid, struct hf_span payload); void *arg; };
+void hub_method_sink_add(struct hub_model *m, struct hub_method_sink *sink);
+void hub_method_sink_remove(struct hub_model *m, struct hub_method_sink *sink);	/* outstanding calls: 404104 */
+void hub_method_answer(struct hub_model *m, const char *id, struct hf_span rid, int status, struct hf_span body);

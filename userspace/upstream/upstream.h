@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* upstream/upstream.h - the uplink: link state, DNS, scope sync, hub sessions, pump, twins.
+ *
+ * One thread of its own with its own loop. Other threads talk to it with mails; it talks to workers through
+ * ops, which are called on the upstream thread and must only post mails. */
+#pragma once
+#include "auth/scope.h"
+#include "loop/inbox.h"
+#include "store/store.h"
+
+struct hf_upstream;
+enum hf_uplink_state { HF_UPLINK_OFFLINE, HF_UPLINK_CONNECTING, HF_UPLINK_ONLINE };
+const char *hf_uplink_state_name(enum hf_uplink_state s);	/* "offline" "connecting" "online" */
+
+/* Downlink: one packet for a child. Allocated by upstream; the worker side runs done exactly once (any thread
+ * posts it back to reply_to) and never frees. */
+enum hf_down_kind { HF_DOWN_METHOD, HF_DOWN_DESIRED, HF_DOWN_C2D };
+struct hf_down {
+	struct hf_mail mail;
+	struct hf_inbox *reply_to;
+	void (*done)(struct hf_down *down);	/* upstream thread; result is set */
+	int result;	/* 0: sent (QoS 0) or PUBACKed (QoS 1); HF_ENOTFOUND: not connected or not subscribed */
+	enum hf_down_kind kind;
+	uint8_t qos;
+	char ident[HF_IDENT_MAX + 1];
+	struct hf_span topic, body;		/* ready to PUBLISH; owned by the down */
+};
+struct hf_upstream_ops {
+	void (*to_child)(void *arg, struct hf_down *down);
+	/* A new scope snapshot: borrowed, take a reference. Called before any answer that depends on it. */
+	void (*scope)(void *arg, struct hf_scope *scope);
+	void (*state)(void *arg, enum hf_uplink_state state);
+	/* These identities lost their right to be here (left scope, disabled, key changed and not re-verifiable). */
+	void (*cut_off)(void *arg, const char *ident, const char *why);
+};
+struct hf_upstream_cfg {
+	const char *hub_host;		/* name in user names and audiences, and TLS server name */
+	const char *connection_string;	/* of <edge>/$edgeHub: HostName, DeviceId, ModuleId, SharedAccessKey */
+	const char *ca_file;		/* NULL = system roots */
+	const char *dns_servers;	/* "10.0.0.1,10.0.0.2:5353" or NULL = system */
+	uint16_t mqtt_port, https_port;	/* 8883, 443 */
+	uint32_t backoff_max_ms;	/* default 60 000 */
+	uint32_t scope_refresh_s;	/* default 3600 */
+	uint32_t max_sessions;		/* hub sessions at once, default 1000 */
+	int64_t ttl_s_default;		/* from the configuration; the gateway's twin overrides it */
+};
+int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store, const struct hf_upstream_ops *ops,
+		       void *arg, struct hf_upstream **ret_up);	/* loads scope and twins from the store, then starts the thread */
+void hf_upstream_destroy(struct hf_upstream **up);	/* closes sessions, joins; blocks up to 5 s */
+
+/* --- from workers (any thread) ---------------------------------------------------------------------- */
+enum { HF_SUB_METHODS = 1, HF_SUB_DESIRED = 2, HF_SUB_TWIN_RES = 4, HF_SUB_C2D = 8, HF_SUB_INPUTS = 16 };
+/* The child's presence: connected with these subscriptions (0.. as above), or gone. Copies ident. */
+void hf_upstream_presence(struct hf_upstream *up, const char *ident, bool connected, unsigned subs,
+			  const char *client_type, const char *model_id);
+/* Twin GET / reported PATCH of a child. Online it is passed through; offline it is answered from the local
+ * copy; a PATCH is answered 204 after its commit. reply: status and body to send to the child. */
+struct hf_twin_request {
+	struct hf_mail mail;
+	struct hf_inbox *reply_to;
+	void (*done)(struct hf_twin_request *req);
+	char ident[HF_IDENT_MAX + 1];
+	bool is_patch;
+	struct hf_span body;		/* request body, requester's memory until done */
+	int status;			/* 200 204 400 429 500 504 */
+	int64_t version;		/* reported $version after a PATCH passed through; -1 = none (offline) */
+	struct hf_buf reply;		/* JSON text; owned by the requester, hf_buf_fini */
+};
+void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req);
+/* The child's answer to a method: passed to the hub under the hub's rid. Copies. */
+void hf_upstream_method_response(struct hf_upstream *up, const char *ident, int status, struct hf_span rid,
+				 struct hf_span body);
+/* A client was refused as unknown: rate-limited single-identity refresh when online (edgehub-behaviour 3.3). */
+void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident);
+/* Has a fresh scope answer denied this identity lately, or is the uplink down? Then CONNACK 5, else 3. Any thread. */
+bool hf_upstream_denied_for_now(struct hf_upstream *up, const char *ident);
+void hf_upstream_reconnect(struct hf_upstream *up);	/* now, without back-off */
+
+/* --- views (any thread) -------------------------------------------------------------------------------- */
+enum hf_uplink_state hf_upstream_state(const struct hf_upstream *up);
+/* JSON for `upstream show`: state, host, addresses, since, last error, back-off, sessions, in flight, scope age,
+ * ttl in force, dns. Built on the upstream thread; done runs on reply_to. */
+struct hf_upstream_show {
+	struct hf_mail mail;
+	struct hf_inbox *reply_to;
+	void (*done)(struct hf_upstream_show *show);
+	json_t *result;
+};
+void hf_upstream_show(struct hf_upstream *up, struct hf_upstream_show *show);
