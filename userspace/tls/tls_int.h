@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls/tls_int.h - shared inside tls/ only. */
+#pragma once
+#include <wolfssl/options.h>
+#include <wolfssl/ssl.h>
+
+#include "tls/tls.h"
+
+struct hf_tls_ctx {
+	WOLFSSL_CTX *wolf;
+	unsigned refs;		/* atomic */
+	bool is_server, want_peer_cert;
+	int64_t not_after;
+};
+
+struct hf_tls {
+	WOLFSSL *ssl;
+	struct hf_tls_ctx *ctx;
+	int fd;
+	int sock_err;		/* errno of the last failed recv/send */
+	/* Bytes of the socket read ahead of the record layer: one recv instead of one per header and one per
+	 * body. Freed whenever it runs empty, so idle sessions hold none. */
+	uint8_t *ahead;
+	uint32_t ahead_pos, ahead_end;
+	bool dry;		/* the last recv came back short: asking again would only say EAGAIN */
+	char *reason;
+	uint8_t *peer_der;
+	size_t peer_der_len;
+};
+
+/* Readable reason of a wolfSSL code, static or in buf. */
+const char *hf_tls_code_text(int code, char *buf, size_t cap);
+/* The I/O callbacks of every context. */
+int hf_tls_io_recv(WOLFSSL *ssl, char *p, int n, void *arg);
+int hf_tls_io_send(WOLFSSL *ssl, char *p, int n, void *arg);
