@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parts of scripts/lab, scripts/demo and the integration tests. Standard library only."""
