@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/dev.h - the emulator's MQTT head on 8883: devices and modules (iothub-protocol 1). Loop thread. */
+#pragma once
+#include "hub/model.h"
+#include "net/conn.h"
+
+struct hub_dev;
+struct hub_dev_cfg {
+	int listen_fd;			/* taken */
+	struct hf_tls_ctx *tls;
+	const char *host;		/* H: must be named by user name and token */
+	const char *client_ca_file;	/* roots for X.509 CA devices; NULL = none registered */
+	unsigned max_connections;
+};
+int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct hub_dev_cfg *cfg,
+		   struct hub_dev **ret_dev);
+/* Two-phase teardown: stop closes listener and connections; destroy once hub_dev_count is 0. */
+void hub_dev_stop(struct hub_dev *dev);
+unsigned hub_dev_count(const struct hub_dev *dev);
+void hub_dev_destroy(struct hub_dev **dev);
+/* Closes an identity's connection; false when it has none. */
+bool hub_dev_disconnect(struct hub_dev *dev, const char *id);
+/* One JSON object per live connection: id, peer, cipher, connectedAt. */
+void hub_dev_list(struct hub_dev *dev, void (*fn)(void *arg, json_t *item), void *arg);

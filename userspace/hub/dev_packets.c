@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* What the hub does with each packet of a client (iothub-protocol 1.1 - 1.11). */
+#include "core/clock.h"
+#include "core/util.h"
+#include "hub/dev_int.h"
+#include <errno.h>
+#include <holdfast/err.h>
+#include <stdio.h>
+
+#define CLOSED 1
+
+static int drop(struct hub_session *s, enum hub_metric metric, const char *why)
+{
+	hub_dev_drop(s, metric, why);
+	return CLOSED;
+}
+
+static int refuse(struct hub_session *s, uint8_t code)
+{
+	hf_mqtt_put_connack(hf_conn_out(s->conn), false, code);
+	hf_conn_flush_later(s->conn);
+	s->closing = true;
+	hf_conn_close(s->conn);
+	return CLOSED;
+}
+
+/* The newest connection of an identity wins; the older one is closed without a packet. */
+static void take_over(struct hub_session *s)
+{
+	struct hub_session *old = hf_map_get(s->dev->by_id, hf_span_str(s->id));
+
+	if (old && old != s) {
+		if (old->sink_on) {
+			hub_method_sink_remove(s->dev->model, &old->sink);
+			old->sink_on = false;
+		}
+		hub_dev_drop(old, HUB_M_TAKEOVER, "replaced by a newer connection");
+	}
+}
+
+static bool restore_session(struct hub_session *s)
+{
+	json_t *stored, *qos;
+	const char *filter;
+
+	if (s->clean) {
+		hub_session_save(s->dev->model, s->id, NULL);
+		return false;
+	}
+	stored = hub_session_load(s->dev->model, s->id);
+	if (!stored)
+		return false;
+	json_object_foreach(stored, filter, qos) {
+		s->subs |= hub_dev_filter_bits(s, hf_span_str(filter));
+		if (hub_dev_filter_bits(s, hf_span_str(filter)) & HUB_SUB_C2D)
+			s->c2d_qos = (uint8_t)json_integer_value(qos);
+	}
+	json_decref(s->filters);
+	s->filters = stored;
+	return true;
+}
+
+static int keep_will(struct hub_session *s, const struct hf_mqtt_connect *c)
+{
+	struct hf_topic t;
+
+	if (!c->has_will)
+		return 0;
+	hf_topic_parse(c->will_topic, &t);
+	if (c->will_qos == 2 || t.kind != HF_TOPIC_EVENTS)
+		return drop(s, HUB_M_BAD_TOPIC, "will with QoS 2 or on a topic that is not telemetry");
+	if (c->will_body.len > HF_MSG_MAX_SIZE)
+		return drop(s, HUB_M_OVERSIZE, "will over 256 KiB");
+	s->will_topic = hf_span_dup(c->will_topic);
+	hf_buf_put_span(&s->will_body, c->will_body);
+	return !s->will_topic || s->will_body.err ? drop(s, HUB_M_MALFORMED, "no memory for the will") : 0;
+}
+
+static int on_connect(struct hub_session *s, const struct hf_mqtt_connect *c)
+{
+	struct hf_mqtt_user user;
+	const char *reason = NULL;
+	uint64_t keepalive_s;
+	uint8_t code;
+
+	if (s->connected)
+		return drop(s, HUB_M_MALFORMED, "second CONNECT");
+	if (c->level != 4)
+		return refuse(s, HF_CONNACK_VERSION);
+	if (!c->has_user || hf_mqtt_user_parse(c->user, &user, &reason) != 0) {
+		hf_metric_add(HUB_M_AUTH_REFUSED, 1);
+		return refuse(s, HF_CONNACK_BAD_USER);
+	}
+	code = hub_dev_authenticate(s, c, &user);
+	if (code != HF_CONNACK_OK)
+		return refuse(s, code);
+	if (keep_will(s, c) != 0)
+		return CLOSED;
+	take_over(s);
+	if (hf_map_put(s->dev->by_id, hf_span_str(s->id), s) != 0)
+		return refuse(s, HF_CONNACK_UNAVAILABLE);
+	s->connected = true;
+	s->clean = c->clean_session;
+	keepalive_s = c->keep_alive_s ? c->keep_alive_s * 3u / 2 : HUB_DEV_KEEPALIVE_CAP_S;
+	s->keepalive_ms = hf_min(keepalive_s, (uint64_t)HUB_DEV_KEEPALIVE_CAP_S) * 1000;
+	s->connected_wall_ms = hf_clock_wall_ms();
+	hub_ident_connected(s->dev->model, s->id, true);
+	hf_mqtt_put_connack(hf_conn_out(s->conn), restore_session(s), HF_CONNACK_OK);
+	hf_conn_flush_later(s->conn);
+	hub_dev_subs_changed(s);
+	return 0;
+}
+
+/* Commit done: everything this session published in the turn is safe now. */
+static void on_committed(void *arg, int err)
+{
+	struct hub_session *s = arg;
+	unsigned n = s->acks.n;
+
+	s->acks.n = 0;
+	s->acks_open = false;
+	if (s->closing)
+		return;
+	if (err) {
+		hub_dev_drop(s, HUB_M_MALFORMED, "storage failed: not acknowledged");
+		return;
+	}
+	for (unsigned i = 0; i < n; i++)
+		hf_mqtt_put_ack(hf_conn_out(s->conn), HF_MQTT_PUBACK, s->acks.ids[i]);
+	hf_conn_flush_later(s->conn);
+}
+
+static int ack_after_commit(struct hub_session *s, uint16_t packet_id)
+{
+	if (s->acks.n == s->acks.cap) {
+		unsigned cap = s->acks.cap ? s->acks.cap * 2 : 16;
+		uint16_t *ids = realloc(s->acks.ids, cap * sizeof *ids);
+
+		if (!ids)
+			return drop(s, HUB_M_MALFORMED, "no memory for an acknowledgement");
+		s->acks.ids = ids;
+		s->acks.cap = cap;
+	}
+	s->acks.ids[s->acks.n++] = packet_id;
+	if (!s->acks_open) {
+		s->acks_open = true;
+		hub_commit_wait(s->dev->model, &s->acks.wait, on_committed, s);
+	}
+	return 0;
+}
+
+static bool topic_is_own(const struct hub_session *s, const struct hf_topic *t)
+{
+	char id[HF_IDENT_MAX + 1];
+
+	if (t->device.len + t->module.len + 2 > sizeof id)
+		return false;
+	snprintf(id, sizeof id, "%.*s%s%.*s", (int)t->device.len, (const char *)t->device.ptr, t->module.len ? "/" : "",
+		 (int)t->module.len, (const char *)t->module.ptr);
+	return strcmp(id, s->id) == 0;
+}
+
+static int take_event(struct hub_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p,
+		      const char *extra)
+{
+	hf_autobuf struct hf_buf bag = HF_BUF_INIT(128 * 1024);
+	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
+	uint64_t seq;
+	int r;
+
+	if (!topic_is_own(s, t))
+		return drop(s, HUB_M_BAD_TOPIC, "telemetry topic of another identity");
+	if (hf_bag_canonical(t->rest, extra, &bag) != 0 || bag.err)
+		return drop(s, HUB_M_BAD_BAG, "property bag cannot be decoded");
+	if (hf_buf_len(&bag) + p->body.len > HF_MSG_MAX_SIZE)
+		return drop(s, HUB_M_OVERSIZE, "message over 256 KiB");
+	if (!ident)
+		return drop(s, HUB_M_AUTH_REFUSED, "identity was deleted");
+	r = hub_event_append(s->dev->model, ident, s->auth_type, hf_buf_span(&bag), p->body, "Telemetry", &seq);
+	if (r != 0)
+		return drop(s, HUB_M_OVERSIZE, hf_strerror(r));
+	hf_metric_add(HUB_M_EVENTS, 1);
+	return 0;
+}
+
+static void twin_reply(struct hub_session *s, int status, struct hf_span rid, int64_t version, const char *body)
+{
+	char head[96], tail[48] = "";
+
+	if (!(s->subs & HUB_SUB_TWIN_RES))
+		return;
+	snprintf(head, sizeof head, "$iothub/twin/res/%d/?$rid=", status);
+	if (version >= 0)
+		snprintf(tail, sizeof tail, "&$version=%lld", (long long)version);
+	hf_autobuf struct hf_buf topic = HF_BUF_INIT(66 * 1024);
+	hf_buf_puts(&topic, head);
+	hf_buf_put_span(&topic, rid);
+	hf_buf_puts(&topic, tail);
+	hf_mqtt_put_publish(hf_conn_out(s->conn), 0, false, false, 0, hf_buf_span(&topic), hf_span(NULL, 0),
+			    hf_span_str(body));
+	hf_conn_flush_later(s->conn);
+}
+
+static void twin_error(struct hub_session *s, struct hf_span rid, const struct hub_error *err)
+{
+	char now[32];
+
+	hf_iso8601(hf_clock_wall_ms(), now);
+	json_t *o = json_pack("{s:i, s:s, s:s, s:s}", "errorCode", err->code, "trackingId", "", "message", err->message,
+			      "timestampUtc", now);
+	hf_autofree char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+
+	json_decref(o);
+	twin_reply(s, err->http_status, rid, -1, text ? text : "{\"errorCode\":500001}");
+}
+
+static int on_twin(struct hub_session *s, const struct hf_topic *t, struct hf_span body)
+{
+	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
+	struct hub_error err = { .http_status = 400, .code = 400004, .message = "body is not a JSON object" };
+	int64_t version;
+
+	if (t->rid.len == 0 || !ident)
+		return drop(s, HUB_M_BAD_TOPIC, "twin request without $rid");
+	if (t->kind == HF_TOPIC_TWIN_GET) {
+		json_t *view = hub_twin_device_view(s->dev->model, ident);
+		hf_autofree char *text = view ? json_dumps(view, JSON_COMPACT) : NULL;
+
+		json_decref(view);
+		twin_reply(s, text ? 200 : 500, t->rid, -1, text ? text : "{\"errorCode\":500001}");
+		return 0;
+	}
+	json_t *patch = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
+	if (!json_is_object(patch))
+		twin_error(s, t->rid, &err);
+	else if (hub_twin_report(s->dev->model, ident, patch, body.len, t->version, &version, &err) != 0)
+		twin_error(s, t->rid, &err);
+	else
+		twin_reply(s, 204, t->rid, version, "");
+	json_decref(patch);
+	return 0;
+}
+
+static int on_publish(struct hub_session *s, const struct hf_mqtt_publish *p)
+{
+	struct hf_topic t;
+	int r = 0;
+
+	if (p->qos == 2)
+		return drop(s, HUB_M_QOS2, "PUBLISH with QoS 2");
+	hf_topic_parse(p->topic, &t);
+	switch (t.kind) {
+	case HF_TOPIC_EVENTS:
+		r = take_event(s, &t, p, p->retain ? "mqtt-retain=true" : NULL);
+		break;
+	case HF_TOPIC_TWIN_GET:
+	case HF_TOPIC_TWIN_PATCH:
+		r = on_twin(s, &t, p->body);
+		break;
+	case HF_TOPIC_METHOD_RES:
+		hub_method_answer(s->dev->model, s->id, t.rid, t.status, p->body);
+		break;
+	case HF_TOPIC_BAD:
+		return drop(s, HUB_M_BAD_TOPIC, "PUBLISH to an unknown topic");
+	}
+	if (r == 0 && p->qos == 1)
+		r = ack_after_commit(s, p->packet_id);
+	return r;
+}
+
+void hub_dev_will(struct hub_session *s)
+{
+	struct hf_mqtt_publish p = { .topic = hf_span_str(s->will_topic), .body = hf_buf_span(&s->will_body) };
+	struct hf_topic t;
+
+	if (!s->will_topic)
+		return;
+	hf_topic_parse(p.topic, &t);
+	s->closing = true;
+	take_event(s, &t, &p, "iothub-MessageType=Will");
+}
+
+static void save_filters(struct hub_session *s)
+{
+	if (!s->clean)
+		hub_session_save(s->dev->model, s->id, s->filters);
+	hub_dev_subs_changed(s);
+}
+
+static int on_subscribe(struct hub_session *s, const struct hf_mqtt_packet *pkt)
+{
+	struct hf_span rest = pkt->subscribe.filters, filter;
+	uint8_t codes[64], qos;
+	unsigned n = 0;
+
+	while (hf_mqtt_next_filter(&rest, true, &filter, &qos)) {
+		unsigned bits = hub_dev_filter_bits(s, filter);
+		hf_autofree char *text = bits ? hf_span_dup(filter) : NULL;
+
+		if (n == HF_ARRAY_LEN(codes))
+			return drop(s, HUB_M_MALFORMED, "more than 64 filters in one SUBSCRIBE");
+		codes[n++] = text ? (qos ? 1 : 0) : 0x80;
+		if (!text)
+			continue;
+		s->subs |= bits;
+		if (bits & HUB_SUB_C2D)
+			s->c2d_qos = qos ? 1 : 0;
+		json_object_set_new(s->filters, text, json_integer(qos ? 1 : 0));
+	}
+	hf_mqtt_put_suback(hf_conn_out(s->conn), pkt->subscribe.packet_id, codes, n);
+	hf_conn_flush_later(s->conn);
+	save_filters(s);
+	return 0;
+}
+
+static int on_unsubscribe(struct hub_session *s, const struct hf_mqtt_packet *pkt)
+{
+	struct hf_span rest = pkt->subscribe.filters, filter;
+	const char *left;
+	json_t *qos;
+
+	while (hf_mqtt_next_filter(&rest, false, &filter, NULL)) {
+		hf_autofree char *text = hf_span_dup(filter);
+
+		if (text)
+			json_object_del(s->filters, text);
+	}
+	s->subs = 0;
+	json_object_foreach(s->filters, left, qos)
+		s->subs |= hub_dev_filter_bits(s, hf_span_str(left));
+	hf_mqtt_put_ack(hf_conn_out(s->conn), HF_MQTT_UNSUBACK, pkt->subscribe.packet_id);
+	hf_conn_flush_later(s->conn);
+	save_filters(s);
+	return 0;
+}
+
+int hub_dev_packet(struct hub_session *s, const struct hf_mqtt_packet *pkt)
+{
+	if (!s->connected && pkt->type != HF_MQTT_CONNECT)
+		return drop(s, HUB_M_MALFORMED, "first packet is not CONNECT");
+	switch (pkt->type) {
+	case HF_MQTT_CONNECT:
+		return on_connect(s, &pkt->connect);
+	case HF_MQTT_PUBLISH:
+		return on_publish(s, &pkt->publish);
+	case HF_MQTT_PUBACK:
+		hub_dev_c2d_acked(s, pkt->ack.packet_id);
+		return 0;
+	case HF_MQTT_SUBSCRIBE:
+		return on_subscribe(s, pkt);
+	case HF_MQTT_UNSUBSCRIBE:
+		return on_unsubscribe(s, pkt);
+	case HF_MQTT_PINGREQ:
+		hf_mqtt_put_empty(hf_conn_out(s->conn), HF_MQTT_PINGRESP);
+		hf_conn_flush_later(s->conn);
+		return 0;
+	case HF_MQTT_DISCONNECT:
+		s->graceful = s->closing = true;
+		hf_conn_close(s->conn);
+		return CLOSED;
+	case HF_MQTT_CONNACK: case HF_MQTT_PUBREC: case HF_MQTT_PUBREL: case HF_MQTT_PUBCOMP:
+	case HF_MQTT_SUBACK: case HF_MQTT_UNSUBACK: case HF_MQTT_PINGRESP:
+		break;
+	}
+	return drop(s, HUB_M_MALFORMED, "packet type not allowed from a client");
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/metrics.h - every counter of holdfast-hub, one row each (core/metric.h). */
+#pragma once
+#include "core/metric.h"
+
+#define HUB_METRICS(X)                                                                                       \
+	X(HUB_M_CONNECTIONS, "connections", HF_METRIC_GAUGE, "device connections now")                      \
+	X(HUB_M_ACCEPTED, "accepted_total", HF_METRIC_COUNTER, "connections accepted")                      \
+	X(HUB_M_REFUSED_MAX, "refused_max_connections_total", HF_METRIC_COUNTER, "closed: too many connections") \
+	X(HUB_M_TLS_FAILED, "tls_failed_total", HF_METRIC_COUNTER, "handshakes that failed or timed out")    \
+	X(HUB_M_MALFORMED, "mqtt_malformed_total", HF_METRIC_COUNTER, "malformed packets")                   \
+	X(HUB_M_BAD_TOPIC, "mqtt_bad_topic_total", HF_METRIC_COUNTER, "publishes to a foreign or unknown topic") \
+	X(HUB_M_BAD_BAG, "mqtt_bad_bag_total", HF_METRIC_COUNTER, "property bags that cannot be decoded")    \
+	X(HUB_M_OVERSIZE, "mqtt_oversize_total", HF_METRIC_COUNTER, "messages over 256 KiB")                 \
+	X(HUB_M_QOS2, "mqtt_qos2_total", HF_METRIC_COUNTER, "QoS 2 publishes")                               \
+	X(HUB_M_AUTH_REFUSED, "auth_refused_total", HF_METRIC_COUNTER, "CONNECTs refused")                   \
+	X(HUB_M_TAKEOVER, "takeover_total", HF_METRIC_COUNTER, "connections replaced by a newer one")        \
+	X(HUB_M_EXPIRED, "token_expired_total", HF_METRIC_COUNTER, "connections closed at token expiry")     \
+	X(HUB_M_KEEPALIVE, "keepalive_timeout_total", HF_METRIC_COUNTER, "connections silent for too long")  \
+	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")
+
+enum hub_metric {
+#define X(id, name, kind, help) id,
+	HUB_METRICS(X)
+#undef X
+	HUB_M__COUNT
+};
