@@ -84,6 +84,28 @@ unit: $(unit_bin)
 check-unit: $(unit_bin)
 	$(Q)set -e; for t in $(unit_bin); do echo "== $$t"; $$t; done
 
+# --- for people and CI ------------------------------------------------------------------------------
+# The programs are built by a second make: this one may have started before pkg-config was installed.
+deps:
+	$(Q)scripts/deps
+demo: deps
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all
+	$(Q)scripts/demo
+test: deps
+	$(Q)scripts/test
+test-long: deps
+	$(Q)scripts/test --long $(SUITE)
+lint:
+	$(Q)scripts/check
+help:
+	@printf '%s\n' \
+		'make               programs into build/ (BUILD=debug|asan|ubsan|tsan: into build/FLAVOUR/)' \
+		'make demo          two minutes of the main job: children publish while the uplink is cut (root)' \
+		'make test          all tests (root); make test-long [SUITE=kill]: the same with larger counts' \
+		'make unit          unit test programs;  make check-unit runs them' \
+		'make lint          house rules, shellcheck' \
+		'make deps          what is needed to build and test;  make clean'
+
 clean:
 	rm -rf build
 -include $(shell find $(obj) -name '*.d' 2>/dev/null)
