@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "hub/cli.h"
+
+#define DEVICE { "--device-id", "-d", "deviceId", HF_CLI_STR, true, "DEVICE", "device id" }
+#define MODULE(req) { "--module-id", "-m", "moduleId", HF_CLI_STR, req, "MODULE", "module id" }
+#define END { 0 }
+
+static const struct hf_cli_arg serve_args[] = {
+	{ "-c", "--config", "config", HF_CLI_LIST, true, "FILE", "configuration file; repeat to override settings" },
+	{ "-t", NULL, "check", HF_CLI_FLAG, false, "", "only check the configuration" },
+	END,
+};
+static const struct hf_cli_arg events_args[] = {
+	{ "--follow", "-f", "follow", HF_CLI_FLAG, false, "", "go on with new events" },
+	{ "--from", NULL, "from", HF_CLI_INT, false, "SEQ", "first sequence number (default: the oldest kept)" },
+	{ "--max", NULL, "max", HF_CLI_INT, false, "N", "stop after N events" },
+	END,
+};
+static const struct hf_cli_arg query_args[] = {
+	{ "-q", "--query-command", "query", HF_CLI_STR, true, "SQL", "query text" },
+	END,
+};
+static const struct hf_cli_arg create_args[] = {
+	DEVICE,
+	{ "--edge-enabled", "--ee", "edgeEnabled", HF_CLI_FLAG, false, "", "an edge device (a gateway)" },
+	{ "--parent", "--pd", "parent", HF_CLI_STR, false, "EDGE", "edge device that becomes its parent" },
+	{ "--primary-key", "--pk", "primaryKey", HF_CLI_STR, false, "KEY", "base64; made when absent" },
+	{ "--secondary-key", "--sk", "secondaryKey", HF_CLI_STR, false, "KEY", "base64; made when absent" },
+	{ "--auth-method", "--am", "authMethod", HF_CLI_STR, false, "METHOD",
+	  "shared_private_key (default), x509_thumbprint, x509_ca" },
+	{ "--primary-thumbprint", "--ptp", "primaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" },
+	{ "--secondary-thumbprint", "--stp", "secondaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" },
+	{ "--status", "--sta", "status", HF_CLI_STR, false, "STATUS", "enabled (default) or disabled" },
+	END,
+};
+static const struct hf_cli_arg list_args[] = {
+	{ "--edge-enabled", "--ee", "edgeEnabled", HF_CLI_FLAG, false, "", "edge devices only" },
+	END,
+};
+static const struct hf_cli_arg device_args[] = { DEVICE, END };
+static const struct hf_cli_arg ident_args[] = { DEVICE, MODULE(false), END };
+static const struct hf_cli_arg update_args[] = {
+	DEVICE,
+	MODULE(false),
+	{ "--status", "--sta", "status", HF_CLI_STR, false, "STATUS", "enabled or disabled" },
+	{ "--primary-key", "--pk", "primaryKey", HF_CLI_STR, false, "KEY", "base64" },
+	{ "--secondary-key", "--sk", "secondaryKey", HF_CLI_STR, false, "KEY", "base64" },
+	END,
+};
+static const struct hf_cli_arg children_args[] = {
+	DEVICE,
+	{ "--child-list", "--cl", "childList", HF_CLI_LIST, true, "IDS", "device ids, separated by commas or spaces" },
+	{ "--force", NULL, "force", HF_CLI_FLAG, false, "", "move children that have another parent" },
+	END,
+};
+static const struct hf_cli_arg parent_args[] = {
+	DEVICE,
+	{ "--parent-device-id", "--pd", "parent", HF_CLI_STR, true, "EDGE", "edge device" },
+	{ "--force", NULL, "force", HF_CLI_FLAG, false, "", "also when it has another parent" },
+	END,
+};
+static const struct hf_cli_arg module_args[] = {
+	DEVICE,
+	MODULE(true),
+	{ "--primary-key", "--pk", "primaryKey", HF_CLI_STR, false, "KEY", "base64; made when absent" },
+	{ "--secondary-key", "--sk", "secondaryKey", HF_CLI_STR, false, "KEY", "base64; made when absent" },
+	END,
+};
+static const struct hf_cli_arg import_args[] = {
+	{ NULL, NULL, "devices", HF_CLI_FILE, true, "FILE",
+	  "JSON array of {deviceId, moduleId, primaryKey, edgeEnabled, parent}; - reads standard input" },
+	END,
+};
+static const struct hf_cli_arg twin_args[] = {
+	DEVICE,
+	MODULE(false),
+	{ "--desired", NULL, "desired", HF_CLI_JSON, false, "JSON", "patch of the desired properties, or @FILE" },
+	{ "--tags", NULL, "tags", HF_CLI_JSON, false, "JSON", "patch of the tags, or @FILE" },
+	{ "--replace", NULL, "replace", HF_CLI_FLAG, false, "", "replace instead of patch" },
+	END,
+};
+static const struct hf_cli_arg method_args[] = {
+	DEVICE,
+	MODULE(false),
+	{ "--method-name", "--mn", "methodName", HF_CLI_STR, true, "NAME", "method" },
+	{ "--method-payload", "--mp", "payload", HF_CLI_JSON, false, "JSON", "payload, or @FILE" },
+	{ "--timeout", "--to", "timeout", HF_CLI_INT, false, "SECONDS", "5 to 300, default 30" },
+	END,
+};
+static const struct hf_cli_arg c2d_args[] = {
+	DEVICE,
+	{ "--data", "--da", "data", HF_CLI_STR, true, "TEXT", "message body" },
+	{ "--message-id", "--mid", "messageId", HF_CLI_STR, false, "ID", "message id" },
+	{ "--correlation-id", "--cid", "correlationId", HF_CLI_STR, false, "ID", "correlation id" },
+	{ "--props", "-p", "properties", HF_CLI_JSON, false, "JSON", "application properties" },
+	END,
+};
+static const struct hf_cli_arg policy_args[] = {
+	{ "--policy-name", "--pn", "name", HF_CLI_STR, false, "POLICY", "default iothubowner" },
+	END,
+};
+static const struct hf_cli_arg level_args[] = {
+	{ NULL, NULL, "level", HF_CLI_STR, false, "LEVEL", "err, warn, notice, info or debug" },
+	END,
+};
+
+#define DEVICE_COLUMNS "deviceId:DEVICE,status:STATUS,capabilities.iotEdge:EDGE,connectionState:STATE,authentication.type:AUTH,deviceScope:SCOPE"
+
+static struct hf_cli_cmd commands[] = {
+	{ "serve", NULL, serve_args, NULL, "run the emulator in the foreground", "holdfast-hub serve -c hub.conf", 0, NULL },
+	{ "status", "status", NULL, NULL, "state of the emulator", NULL, 0, NULL },
+	{ "events", "events", events_args, "sequence:SEQ,enqueuedTime:TIME,deviceId:DEVICE,moduleId:MODULE,bodyBase64:BODY",
+	  "telemetry taken, oldest first", "holdfast-hub events --follow --json", HF_CLI_NO_TIMEOUT, NULL },
+	{ "query", "query", query_args, NULL, "run a query over the registry",
+	  "holdfast-hub query -q \"SELECT * FROM devices WHERE capabilities.iotEdge = false\" --json", 60000, NULL },
+	{ "device create", "device.create", create_args, NULL, "register a device",
+	  "holdfast-hub device create -d dev0 --parent edge1", 0, NULL },
+	{ "device list", "device.list", list_args, DEVICE_COLUMNS, "all devices", "holdfast-hub device list --json", 60000, NULL },
+	{ "device show", "device.show", ident_args, NULL, "one device or module, with keys", "holdfast-hub device show -d dev0", 0, NULL },
+	{ "device update", "device.update", update_args, NULL, "enable, disable or re-key",
+	  "holdfast-hub device update -d dev0 --status disabled", 0, NULL },
+	{ "device delete", "device.delete", ident_args, NULL, "remove a device and its modules", "holdfast-hub device delete -d dev0", 0, NULL },
+	{ "device add-children", "device.add-children", children_args, NULL, "make devices children of an edge device",
+	  "holdfast-hub device add-children -d edge1 --child-list dev0,dev1", 0, NULL },
+	{ "device remove-children", "device.remove-children", children_args, NULL, "free children of an edge device",
+	  "holdfast-hub device remove-children -d edge1 --child-list dev0", 0, NULL },
+	{ "device list-children", "device.list-children", device_args, "deviceId:DEVICE", "children of an edge device",
+	  "holdfast-hub device list-children -d edge1", 0, NULL },
+	{ "device get-parent", "device.get-parent", device_args, "deviceId:DEVICE", "the parent of a device", "holdfast-hub device get-parent -d dev0", 0, NULL },
+	{ "device set-parent", "device.set-parent", parent_args, NULL, "give a device a parent",
+	  "holdfast-hub device set-parent -d dev0 --pd edge1", 0, NULL },
+	{ "module create", "module.create", module_args, NULL, "register a module", "holdfast-hub module create -d edge1 -m mod1", 0, NULL },
+	{ "module list", "module.list", device_args, "moduleId:MODULE,connectionState:STATE,managedBy:MANAGED BY",
+	  "modules of a device", "holdfast-hub module list -d edge1", 0, NULL },
+	{ "import", "import", import_args, NULL, "register many devices and modules from a file", "holdfast-hub import devices.json", 120000, NULL },
+	{ "twin show", "twin.show", ident_args, NULL, "a twin", "holdfast-hub twin show -d edge1 -m '$edgeHub' --json", 0, NULL },
+	{ "twin update", "twin.update", twin_args, NULL, "patch desired properties and tags",
+	  "holdfast-hub twin update -d dev0 --desired '{\"rate\":5}'", 0, NULL },
+	{ "method invoke", "method.invoke", method_args, NULL, "call a direct method",
+	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 310000, NULL },
+	{ "c2d send", "c2d.send", c2d_args, NULL, "queue a cloud-to-device message", "holdfast-hub c2d send -d dev0 --data hello", 0, NULL },
+	{ "clients list", "clients.list", NULL, "id:CLIENT,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections", NULL, 0, NULL },
+	{ "clients disconnect", "clients.disconnect", ident_args, NULL, "close one identity's connection",
+	  "holdfast-hub clients disconnect -d dev0", 0, NULL },
+	{ "policy show", "policy.show", policy_args, NULL, "a shared access policy: keys and connection string",
+	  "holdfast-hub policy show --pn service", 0, NULL },
+	{ "counters", "counters", NULL, NULL, "all counters", NULL, 0, NULL },
+	{ "log level", "log.level", level_args, NULL, "show or set the log level", "holdfast-hub log level debug", 0, NULL },
+	{ 0 },
+};
+
+struct hf_cli hub_cli(int (*serve)(const struct hf_cli *cli, const json_t *args))
+{
+	commands[0].run = serve;
+	return (struct hf_cli){
+		.tool = "holdfast-hub",
+		.about = "An IoT Hub emulator: the cloud end for people who develop, demo and test without a cloud.\n"
+			 "`serve` runs it; every other command talks to a running one over its control socket.",
+		.socket_env = "HOLDFAST_HUB_SOCKET",
+		.socket_default = "/run/holdfast/hub.sock",
+		.cmds = commands,
+	};
+}
