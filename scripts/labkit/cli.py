@@ -79,7 +79,7 @@ def _take_name(words):
         if word == "--name":
             name = next(it, None)
             if not name:
-                raise SystemExit(_usage("--name needs a name"))
+                return None, None
         elif word.startswith("--name="):
             name = word[len("--name="):]
         else:
@@ -96,6 +96,8 @@ def main(argv):
     split = argv.index("--") if "--" in argv else len(argv)
     head, tail = argv[:split], argv[split + 1:]
     head, name = _take_name(head)
+    if head is None:
+        return _usage("--name needs a name")
     args = _parser().parse_args(head)
     if args.cmd == "exec" and not tail:
         return _usage("exec needs a command after '--'")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A lab from Python: everything goes through scripts/lab, as a person would do it."""
+import contextlib
+import ctypes
 import json
 import os
 import subprocess
@@ -9,11 +11,16 @@ import time
 
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(REPO, "scripts"))
+sys.path.insert(0, os.path.join(REPO, "tests", "lib"))
+import mqttwire  # noqa: E402
 from labkit import control  # noqa: E402
-from labkit.procs import wait_for  # noqa: E402,F401
-from labkit.world import GW_NAME, HUB_NAME  # noqa: E402,F401
+from labkit.identity import sas_token  # noqa: E402
+from labkit.procs import wait_for  # noqa: E402
+from labkit.world import GW_LAN_IP, GW_NAME, HUB_NAME  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LabFailed(Exception):
@@ -76,6 +83,45 @@ class Lab:
         self._started.append(p)
         return p
 
+    @contextlib.contextmanager
+    def inside(self, role):
+        """This thread's new sockets belong to the role's network namespace; names do not resolve there."""
+        with open("/proc/thread-self/ns/net", "rb") as home, open(f"/run/netns/hf-{self.name}-{role}", "rb") as there:
+            if _libc.setns(there.fileno(), _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+            try:
+                yield
+            finally:
+                _libc.setns(home.fileno(), _CLONE_NEWNET)
+
+    # --- wire-level children -------------------------------------------------------------------------------
+    def client(self, **kw):
+        """A TLS connection from the child's side, nothing sent yet."""
+        with self.inside("child"):
+            return mqttwire.Client(GW_NAME, self.ca, address=GW_LAN_IP, **kw)
+
+    def token(self, child, **kw):
+        return sas_token(child["primaryKey"], f"{HUB_NAME}/devices/{child['deviceId']}", **kw)
+
+    def login(self, child, password=None, clean=True, **kw):
+        """A connected child; child is a row of children.json."""
+        c = self.client(**kw)
+        _, code = c.login(HUB_NAME, child["deviceId"], self.token(child) if password is None else password, clean)
+        if code != 0:
+            c.close()
+            raise LabFailed(f"{child['deviceId']}: CONNACK {code}")
+        return c
+
+    def reconfigure(self, override):
+        """Merges settings (text) into the gateway's configuration and restarts it."""
+        path = self.path("override.conf")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(override)
+        merged = self.exec("gw", "holdfastctl", "conf", "show", "-c", self.path("gw.conf"), "-c", path).stdout
+        with open(self.path("gw.conf"), "w", encoding="utf-8") as f:
+            f.write(merged)
+        self.gw("restart")
+
     # --- what it knows -----------------------------------------------------------------------------------
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
@@ -115,6 +161,20 @@ class Lab:
         args = ["events", "--json"] + (["--from", str(start)] if start is not None else [])
         r = self.exec("hub", "holdfast-hub", *args, timeout=120)
         return [json.loads(line) for line in r.stdout.splitlines() if line.strip()]
+
+    def wait_events(self, what, test, seconds=15):
+        """Polls the hub's events until test(list of events) is true; returns its value."""
+        events = []
+
+        def ready():
+            nonlocal events
+            events = self.events()
+            return test(events)
+
+        try:
+            return wait_for(what, seconds, ready)
+        except Exception as e:
+            raise LabFailed(f"{e}; the hub has {len(events)} events, last: {events[-1:]}") from None
 
     def hub_ctl(self, cmd, **args):
         return control.call(os.path.join("/run/holdfast-lab", self.name, "hub.sock"), cmd, args)

@@ -117,9 +117,10 @@ def telemetry_topic(ident, bag=""):
 class Client:
     """One blocking connection. Every wait is bounded by timeout."""
 
-    def __init__(self, host, ca_file, port=8883, timeout=10, context=None, source=None):
-        self.host, self.timeout, self.mid, self.parser = host, timeout, 0, Parser()
-        raw = socket.create_connection((host, port), timeout, source)
+    def __init__(self, host, ca_file, port=8883, timeout=10, context=None, address=None):
+        """address: where to connect when the name need not resolve here."""
+        self.host, self.timeout, self.mid, self.parser, self.seen = host, timeout, 0, Parser(), []
+        raw = socket.create_connection((address or host, port), timeout)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self.sock = (context or tls_context(ca_file)).wrap_socket(raw, server_hostname=host)
