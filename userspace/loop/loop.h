@@ -55,3 +55,7 @@ void hf_task_at_turn_end(struct hf_loop *loop, struct hf_task *task);
 /* Runnable: at the next turn, without sleeping before it (input that stopped at its read budget). */
 void hf_task_next_turn(struct hf_loop *loop, struct hf_task *task);
 void hf_task_cancel(struct hf_task *task);
+
+/* Allowance for costly steps (TLS handshakes): true for the first `max` calls of a turn. Whoever is told
+ * false tries again in the next turn (hf_task_next_turn). */
+bool hf_loop_allow(struct hf_loop *loop, unsigned max);
