@@ -8,15 +8,10 @@ _BATCH = 500
 
 def fill(lab, master_key, children, modules):
     """children, modules: as in children.json and modules.json."""
-    hub = lab.sockets["hub"]
-    control.call(hub, "device.create", {
-        "deviceId": EDGE_ID, "edgeEnabled": True, "primaryKey": identity.derive_key(master_key, EDGE_ID)})
-    edge_modules = [{"moduleId": name, "primaryKey": identity.derive_key(master_key, f"{EDGE_ID}/{name}")}
-                    for name in ("$edgeAgent", "$edgeHub")]
-    for m in edge_modules + modules:
-        control.call(hub, "module.create", {
-            "deviceId": EDGE_ID, "moduleId": m["moduleId"], "primaryKey": m["primaryKey"]})
-    for i in range(0, len(children), _BATCH):
-        control.call(hub, "import", {"devices": [
-            {"deviceId": c["deviceId"], "primaryKey": c["primaryKey"], "parent": EDGE_ID}
-            for c in children[i:i + _BATCH]]}, timeout=120)
+    system = [{"moduleId": name, "primaryKey": identity.derive_key(master_key, f"{EDGE_ID}/{name}")}
+              for name in ("$edgeAgent", "$edgeHub")]
+    rows = [{"deviceId": EDGE_ID, "edgeEnabled": True, "primaryKey": identity.derive_key(master_key, EDGE_ID)}]
+    rows += [{"deviceId": EDGE_ID, "moduleId": m["moduleId"], "primaryKey": m["primaryKey"]} for m in system + modules]
+    rows += [{"deviceId": c["deviceId"], "primaryKey": c["primaryKey"], "parent": EDGE_ID} for c in children]
+    for i in range(0, len(rows), _BATCH):
+        control.call(lab.sockets["hub"], "import", {"devices": rows[i:i + _BATCH]}, timeout=120)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Offline, after a restart: known children come in, nobody else does, and no secret lies about."""
+import base64
+import os
+import time
+
+import pytest
+import judge
+from labctl import HUB_NAME
+from labkit.identity import derive_key, sas_token
+
+LAB = {"children": 5, "modules": 1, "master_key": base64.b64encode(b"known to the test, 32 bytes long").decode()}
+EXPIRED = 1_700_000_000
+
+
+@pytest.fixture(scope="module")
+def offline(lab):
+    """The gateway restarted with its cable cut: what it knows comes from the disk."""
+    with lab.login(lab.children()[0]) as c:
+        c.publish("devices/dev0/messages/events/", "before the cut")
+    lab.link("down")
+    lab.gw("restart")
+    lab.wait_status("offline", lambda s: s["uplink"] != "online")
+    return lab
+
+
+def try_login(lab, ident, password, **kw):
+    """(CONNACK code, seconds); the connection must be closed after a refusal."""
+    begin = time.monotonic()
+    with lab.client() as c:
+        code = c.login(HUB_NAME, ident, password, **kw)[1]
+        seconds = time.monotonic() - begin
+        if code != 0:
+            assert c.ends(2), "refused, but not closed"
+    return code, seconds
+
+
+def test_known_child_is_accepted_and_stored(offline):
+    child = offline.children()[1]
+    with offline.login(child) as c:
+        c.publish("devices/dev1/messages/events/", "stored while offline")
+    assert offline.gw_status()["pending"] >= 1
+
+
+def test_known_module_is_accepted(offline):
+    module = offline.json("modules.json")[0]
+    token = sas_token(module["primaryKey"], f"{HUB_NAME}/devices/edge1/modules/mod0")
+    assert try_login(offline, "edge1/mod0", token)[0] == 0
+
+
+REFUSED = {
+    "unknown id": lambda lab, c: ("stranger", sas_token(c["primaryKey"], f"{HUB_NAME}/devices/stranger")),
+    "wrong key": lambda lab, c: (c["deviceId"], sas_token(
+        base64.b64encode(os.urandom(32)).decode(), f"{HUB_NAME}/devices/{c['deviceId']}")),
+    "another child's token": lambda lab, c: (c["deviceId"], lab.token(lab.children()[3])),
+    "expired token": lambda lab, c: (c["deviceId"], lab.token(c, expiry=EXPIRED)),
+    "no password": lambda lab, c: (c["deviceId"], None),
+    "not a token": lambda lab, c: (c["deviceId"], "let me in"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_within_a_second(offline, case):
+    ident, password = REFUSED[case](offline, offline.children()[2])
+    code, seconds = try_login(offline, ident, password)
+    assert code in (4, 5) and seconds < 1, (code, seconds)
+
+
+def test_a_foreign_client_id_is_refused(offline):
+    child = offline.children()[2]
+    code, seconds = try_login(offline, child["deviceId"], offline.token(child), client_id="dev4")
+    assert code in (2, 5) and seconds < 1
+
+
+def test_refusals_are_counted(offline):
+    before = offline.gw_status()["refused"], offline.counters()
+    try_login(offline, "stranger", "SharedAccessSignature sr=x&sig=y&se=1")
+    after = offline.counters()
+    assert sum(v for k, v in after.items() if "auth" in k) > sum(v for k, v in before[1].items() if "auth" in k)
+
+
+def test_after_the_link_is_back_everything_arrives(offline):
+    offline.link("up")
+    offline.wait_drained(30)
+    bodies = [judge.body_of(e) for e in offline.events()]
+    assert b"before the cut" in bodies and b"stored while offline" in bodies
+
+
+def test_no_key_and_no_token_in_storage_or_logs(offline):
+    """Runs last: by now every kind of login was seen, and the scope was synced twice."""
+    master = LAB["master_key"]
+    keys = [c["primaryKey"] for c in offline.children()] + [m["primaryKey"] for m in offline.json("modules.json")]
+    keys += [derive_key(master, "edge1"), derive_key(master, "edge1/$edgeHub"), derive_key(master, "edge1/$edgeAgent")]
+    needles = {"SharedAccessSignature": b"SharedAccessSignature", "let me in": b"let me in"}
+    for number, key in enumerate(keys):
+        needles[f"key {number}, text"] = key.encode()
+        needles[f"key {number}, raw"] = base64.b64decode(key)
+    status = offline.status()
+    files = [os.path.join(folder, f) for folder, _, names in os.walk(status["storage"]["gw"]) for f in names]
+    files += [status["logs"]["gw"], status["logs"]["hub"]]
+    assert len(files) > 3
+    for path in files:
+        with open(path, "rb") as f:
+            data = f.read()
+        for name, needle in needles.items():
+            assert needle not in data, f"{name} found in {path}"
