@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whatever a peer does wrong: a clear refusal, never a PUBACK; one counter goes up; one log line, not one per try.
+
+The gateway of this file is the ASan + UBSan build.
+"""
+import re
+import socket
+import ssl
+import struct
+import time
+
+import mqttwire
+import pytest
+from labctl import GW_LAN_IP, GW_NAME
+
+MAX_CONNECTIONS, HANDSHAKE_MS, TRIES = 12, 1500, 5
+LAB = {"children": MAX_CONNECTIONS + 4, "build": "asan",
+       "conf": {"limits.connections": MAX_CONNECTIONS, "limits.handshake_timeout_ms": HANDSHAKE_MS}}
+MID = 77
+
+
+def own(child, bag=""):
+    return f"devices/{child['deviceId']}/messages/events/{bag}"
+
+
+# What to send after CONNACK, as bytes. {counter} that must rise by one each time.
+AFTER_CONNECT = {
+    "qos 3": ("malformed", lambda c: mqttwire.packet(3, 0x06, struct.pack(">H", 3) + b"a/b" + struct.pack(">H", MID))),
+    "reserved packet type": ("malformed", lambda c: mqttwire.packet(15, 0)),
+    "remaining length over 4 bytes": ("malformed", lambda c: b"\x30\xff\xff\xff\xff\x7f"),
+    "topic longer than the packet": ("malformed", lambda c: mqttwire.packet(3, 2, b"\x10\x00devices")),
+    "subscribe without a filter": ("malformed", lambda c: mqttwire.packet(8, 2, struct.pack(">H", MID))),
+    "second CONNECT": ("malformed", lambda c: mqttwire.connect(c["deviceId"], "x")),
+    "packet id 0": ("malformed", lambda c: mqttwire.publish(own(c), "x", 1, 0)),
+    "wildcard in a topic": ("malformed|topic", lambda c: mqttwire.publish("devices/+/messages/events/", "x", 1, MID)),
+    "another child's topic": ("topic", lambda c: mqttwire.publish("devices/dev15/messages/events/", "x", 1, MID)),
+    "a topic nobody knows": ("topic", lambda c: mqttwire.publish("home/kitchen", "x", 1, MID)),
+    "over 256 KiB": ("size|large|oversize", lambda c: mqttwire.publish(own(c), b"x" * (256 * 1024 + 1), 1, MID)),
+    "bad escape in the bag": ("bag", lambda c: mqttwire.publish(own(c, "a=%zz"), "x", 1, MID)),
+    "cut escape in the bag": ("bag", lambda c: mqttwire.publish(own(c, "a=%4"), "x", 1, MID)),
+    "qos 2": ("qos", lambda c: mqttwire.publish(own(c), "x", 2, MID)),
+}
+
+
+def total(counters, pattern):
+    return sum(v for k, v in counters.items() if re.search(pattern, k))
+
+
+def warnings(lab, start):
+    """Log lines since start that are about refusals; state changes of the uplink are not our matter."""
+    return [line for line in lab.log()[start:].splitlines() if re.search(r"\bwarn", line, re.I)]
+
+
+@pytest.mark.parametrize("case", AFTER_CONNECT)
+def test_refused_counted_logged_once(lab, case):
+    pattern, build = AFTER_CONNECT[case]
+    child = lab.children()[0]
+    events, before, log_start = len(lab.events()), lab.counters(), len(lab.log())
+    for _ in range(TRIES):
+        with lab.login(child) as c:
+            try:
+                c.send(build(child))
+            except mqttwire.Closed:
+                pass	# it need not wait for the end of an oversized message
+            assert c.ends(5), "the connection stays open"
+            assert not [p for p in c.seen if p.type in (mqttwire.PUBACK, 5)], c.seen
+    after = lab.counters()
+    assert total(after, pattern) - total(before, pattern) == TRIES, {
+        k: (before.get(k), v) for k, v in after.items() if v != before.get(k)}
+    lines = warnings(lab, log_start)
+    assert len(lines) <= 1, lines
+    if case == "qos 3":	# the first of its kind: the line must be there
+        assert len(lines) == 1, lab.log()[log_start:]
+    assert len(lab.events()) == events
+    assert lab.gw_status()["pending"] == 0
+
+
+def test_bytes_that_are_no_mqtt(lab):
+    before = lab.counters()
+    for junk in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x00" * 64, b"\xff" * 64):
+        with lab.client() as c:
+            c.send(junk)
+            assert c.ends(5) and not c.seen
+    assert total(lab.counters(), "malformed") - total(before, "malformed") == 3
+
+
+def test_publish_before_connect(lab):
+    with lab.client() as c:
+        c.send(mqttwire.publish(own(lab.children()[0]), "x", 1, MID))
+        assert c.ends(5) and not c.seen
+
+
+def test_wrong_protocol_level(lab):
+    child = lab.children()[0]
+    with lab.client() as c:
+        assert c.login("hub.holdfast.test", child["deviceId"], lab.token(child), level=6)[1] == 1
+        assert c.ends(5)
+
+
+def raw(lab):
+    with lab.inside("child"):
+        return socket.create_connection((GW_LAN_IP, 8883), 5)
+
+
+def test_slow_handshake_is_cut(lab):
+    before = lab.counters()
+    with raw(lab) as s:
+        begin = time.monotonic()
+        s.settimeout(HANDSHAKE_MS / 1000 + 5)
+        assert s.recv(1) == b""
+        assert time.monotonic() - begin > HANDSHAKE_MS / 1000 * 0.5
+    assert total(lab.counters(), "tls|handshake") > total(before, "tls|handshake")
+
+
+def test_plain_text_on_the_tls_port(lab):
+    before = lab.counters()
+    with raw(lab) as s:
+        s.sendall(mqttwire.connect("dev0", "x"))
+        s.settimeout(5)
+        data = s.recv(100)
+        while data:	# an alert may come first
+            data = s.recv(100)
+    assert total(lab.counters(), "tls|handshake") > total(before, "tls|handshake")
+
+
+def test_silence_after_the_handshake_is_cut(lab):
+    with lab.client() as c:
+        assert c.ends(35), "no CONNECT came, and the connection stays"
+
+
+def test_too_many_connections(lab):
+    before, log_start = lab.counters(), len(lab.log())
+    clients = [lab.login(child) for child in lab.children()[:MAX_CONNECTIONS]]
+    try:
+        for _ in range(TRIES):
+            with raw(lab) as s:
+                s.settimeout(5)
+                try:
+                    assert s.recv(1) == b""
+                except ConnectionResetError:
+                    pass
+        after = lab.counters()
+        assert total(after, "max_conn|refused_max|too_many") - total(before, "max_conn|refused_max|too_many") == TRIES, {
+            k: (before.get(k), v) for k, v in after.items() if v != before.get(k)}
+        assert len(warnings(lab, log_start)) == 1
+        # Those inside are not disturbed.
+        for c, child in zip(clients, lab.children()):
+            c.publish(own(child), "still here")
+    finally:
+        for c in clients:
+            c.close()
+    lab.wait_status("room again", lambda s: s["childrenConnected"] == 0)
+    lab.login(lab.children()[-1]).close()
+
+
+BANNED = ["NULL-SHA256", "ECDHE-ECDSA-NULL-SHA", "AECDH-AES256-SHA", "AECDH-NULL-SHA", "RC4-SHA", "ECDHE-ECDSA-RC4-SHA",
+          "DES-CBC3-SHA", "ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA384", "AES128-SHA256", "PSK-AES128-GCM-SHA256"]
+GOOD = ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"]
+# Code points of what OpenSSL no longer knows, to offer them all the same.
+SUITES = {"NULL-SHA256": 0x003B, "ECDHE-ECDSA-NULL-SHA": 0xC006, "AECDH-AES256-SHA": 0xC019, "AECDH-NULL-SHA": 0xC015,
+          "RC4-SHA": 0x0005, "ECDHE-ECDSA-RC4-SHA": 0xC007, "DES-CBC3-SHA": 0x000A, "ECDHE-ECDSA-AES128-SHA": 0xC009,
+          "ECDHE-ECDSA-AES256-SHA384": 0xC024, "AES128-SHA256": 0x003C, "PSK-AES128-GCM-SHA256": 0x00A8}
+
+
+def client_hello(suite):
+    """A TLS 1.2 ClientHello that offers this one suite."""
+    name = GW_NAME.encode()
+    sni = struct.pack(">HBH", len(name) + 3, 0, len(name)) + name
+    extensions = b"".join(struct.pack(">HH", kind, len(data)) + data for kind, data in (
+        (0, sni), (10, bytes.fromhex("0006001700180019")), (11, b"\x01\x00"),
+        (13, bytes.fromhex("000c040305030603040105010601"))))
+    body = b"\x03\x03" + bytes(range(32)) + b"\x00" + struct.pack(">HH", 2, suite) + b"\x01\x00" + \
+        struct.pack(">H", len(extensions)) + extensions
+    hello = b"\x01" + struct.pack(">I", len(body))[1:] + body
+    return b"\x16\x03\x01" + struct.pack(">H", len(hello)) + hello
+
+
+@pytest.mark.parametrize("cipher", BANNED)
+def test_banned_cipher_is_refused(lab, cipher):
+    before = lab.counters()
+    with raw(lab) as s:
+        s.sendall(client_hello(SUITES[cipher]))
+        s.settimeout(5)
+        data = b""
+        try:
+            while chunk := s.recv(4096):
+                data += chunk
+        except ConnectionResetError:
+            pass
+    assert not data or data[0] == 21, "an alert or nothing, but no ServerHello"
+    assert total(lab.counters(), "tls|handshake") > total(before, "tls|handshake")
+
+
+@pytest.mark.parametrize("cipher", GOOD)
+def test_good_cipher_is_taken(lab, cipher):
+    context = mqttwire.tls_context(lab.ca, max_version=ssl.TLSVersion.TLSv1_2, ciphers=cipher)
+    child = lab.children()[1]
+    with lab.login(child, context=context) as c:
+        assert c.sock.cipher()[0] == cipher
+
+
+def test_tls_versions(lab):
+    with lab.client(context=mqttwire.tls_context(lab.ca, ssl.TLSVersion.TLSv1_3)) as c:
+        assert c.sock.version() == "TLSv1.3"
+    old = mqttwire.tls_context(lab.ca, ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        lab.client(context=old)
+
+
+def test_nothing_upset_the_gateway(lab):
+    """Runs last: still the same process, no sanitizer report."""
+    assert lab.status()["pids"]["gw"]
+    assert "ERROR: AddressSanitizer" not in lab.log() and "runtime error" not in lab.log()
+    with lab.login(lab.children()[2]) as c:
+        c.publish(own(lab.children()[2]), "fine")
+    lab.wait_drained()
