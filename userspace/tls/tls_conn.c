@@ -43,8 +43,10 @@ int hf_tls_io_recv(WOLFSSL *ssl, char *p, int n, void *arg)
 			tls->sock_err = errno;
 			return errno == ECONNRESET ? WOLFSSL_CBIO_ERR_CONN_RST : WOLFSSL_CBIO_ERR_GENERAL;
 		}
-		if (got == 0)
+		if (got == 0) {
+			tls->eof = true;
 			return WOLFSSL_CBIO_ERR_CONN_CLOSE;
+		}
 		tls->ahead_pos = 0;
 		tls->ahead_end = (uint32_t)got;
 		tls->dry = got < AHEAD_CAP;
@@ -187,6 +189,14 @@ static void set_reason(struct hf_tls *tls, int code)
 	tls->reason = strdup(line);
 }
 
+static void drop_ahead(struct hf_tls *tls)
+{
+	free(tls->ahead);
+	tls->ahead = NULL;
+	tls->ahead_pos = tls->ahead_end = 0;
+	tls->dry = false;
+}
+
 static enum hf_tls_step step_of(struct hf_tls *tls, int ret)
 {
 	int code = wolfSSL_get_error(tls->ssl, ret);
@@ -194,9 +204,7 @@ static enum hf_tls_step step_of(struct hf_tls *tls, int ret)
 	switch (code) {
 	case WOLFSSL_ERROR_WANT_READ:
 		/* The record layer took all there was. */
-		free(tls->ahead);
-		tls->ahead = NULL;
-		tls->ahead_pos = tls->ahead_end = 0;
+		drop_ahead(tls);
 		return HF_TLS_WANT_READ;
 	case WOLFSSL_ERROR_WANT_WRITE:
 		return HF_TLS_WANT_WRITE;
@@ -205,6 +213,10 @@ static enum hf_tls_step step_of(struct hf_tls *tls, int ret)
 		wolfSSL_ERR_clear_error();
 		return HF_TLS_EOF;
 	default:
+		if (tls->eof && code != FATAL_ERROR) {
+			wolfSSL_ERR_clear_error();
+			return HF_TLS_EOF;
+		}
 		set_reason(tls, code);
 		/* The library queues every failure per thread until it is cleared. */
 		wolfSSL_ERR_clear_error();
@@ -236,6 +248,8 @@ enum hf_tls_step hf_tls_handshake(struct hf_tls *tls)
 		return step_of(tls, ret);
 	if (tls->ctx->want_peer_cert && !tls->peer_der)
 		keep_peer_cert(tls);
+	if (!hf_tls_pending(tls))
+		drop_ahead(tls);
 	return HF_TLS_OK;
 }
 
@@ -244,9 +258,7 @@ enum hf_tls_step hf_tls_read(struct hf_tls *tls, void *p, size_t cap, size_t *re
 	int ret;
 
 	if (tls->dry && !hf_tls_pending(tls)) {
-		tls->dry = false;
-		free(tls->ahead);
-		tls->ahead = NULL;
+		drop_ahead(tls);
 		return HF_TLS_WANT_READ;
 	}
 	ret = wolfSSL_read(tls->ssl, p, (int)hf_min(cap, (size_t)INT32_MAX));

@@ -6,6 +6,8 @@
 #include "core/util.h"
 
 #include <holdfast/err.h>
+#include <wolfssl/wolfcrypt/asn_public.h>
+#include <wolfssl/wolfcrypt/ecc.h>
 
 #include <errno.h>
 
@@ -37,7 +39,7 @@ static int log_file(int err, const char *file, const char *what, int code)
 static int ctx_new(bool is_server, struct hf_tls_ctx **ret_ctx)
 {
 	struct hf_tls_ctx *ctx = calloc(1, sizeof *ctx);
-	char groups[] = "X25519:P-256:P-384";
+	int groups[] = { WOLFSSL_ECC_X25519, WOLFSSL_ECC_SECP256R1, WOLFSSL_ECC_SECP384R1 };
 	WOLFSSL_CTX *w;
 
 	if (!ctx)
@@ -51,7 +53,7 @@ static int ctx_new(bool is_server, struct hf_tls_ctx **ret_ctx)
 	}
 	if (wolfSSL_CTX_SetMinVersion(w, WOLFSSL_TLSV1_2) != WOLFSSL_SUCCESS ||
 	    wolfSSL_CTX_set_cipher_list(w, suites) != WOLFSSL_SUCCESS ||
-	    wolfSSL_CTX_set1_groups_list(w, groups) != WOLFSSL_SUCCESS) {
+	    wolfSSL_CTX_set_groups(w, groups, HF_ARRAY_LEN(groups)) != WOLFSSL_SUCCESS) {
 		hf_tls_ctx_unref(&ctx);
 		return HF_ETLS;
 	}
@@ -74,22 +76,57 @@ static int accept_any_cert(int preverify, WOLFSSL_X509_STORE_CTX *store)
 	return 1;
 }
 
-static int load_leaf_expiry(struct hf_tls_ctx *ctx, struct hf_span pem)
+/* The library's own check compares RSA moduli but lets a foreign EC key pass. Keys of other kinds are left
+ * to it. */
+static bool ec_key_fits(WOLFSSL_X509 *x, struct hf_span key_pem)
 {
-	WOLFSSL_X509 *x = wolfSSL_X509_load_certificate_buffer(pem.ptr, (int)pem.len, WOLFSSL_FILETYPE_PEM);
+	uint8_t pub[256], spki[512], *der = malloc(key_pem.len);
+	word32 at = 0, pub_len = sizeof pub;
+	int spki_len = sizeof spki, n;
+	bool fits = true;
+	ecc_key key;
+
+	if (!der)
+		return false;
+	n = wc_KeyPemToDer(key_pem.ptr, (int)key_pem.len, der, (int)key_pem.len, NULL);
+	if (n > 0 && wc_ecc_init(&key) == 0) {
+		if (wc_EccPrivateKeyDecode(der, &at, &key, (word32)n) == 0)
+			fits = wc_ecc_make_pub(&key, NULL) == 0 &&
+			       wc_ecc_export_x963(&key, pub, &pub_len) == 0 &&
+			       wolfSSL_X509_get_pubkey_buffer(x, spki, &spki_len) == WOLFSSL_SUCCESS &&
+			       (word32)spki_len >= pub_len &&	/* the point ends the SPKI */
+			       memcmp(spki + spki_len - pub_len, pub, pub_len) == 0;
+		wc_ecc_free(&key);
+	}
+	explicit_bzero(der, key_pem.len);
+	free(der);
+	return fits;
+}
+
+static int check_leaf(struct hf_tls_ctx *ctx, const struct hf_tls_server_cfg *cfg, struct hf_span cert_pem,
+		      struct hf_span key_pem)
+{
+	WOLFSSL_X509 *x = wolfSSL_X509_load_certificate_buffer(cert_pem.ptr, (int)cert_pem.len,
+							       WOLFSSL_FILETYPE_PEM);
 	struct hf_x509_info info;
 	const unsigned char *der;
 	int n = 0, r = HF_EINVALID;
 
-	if (!x)
-		return HF_EINVALID;
-	der = wolfSSL_X509_get_der(x, &n);
+	der = x ? wolfSSL_X509_get_der(x, &n) : NULL;
 	if (der && n > 0)
 		r = hf_x509_info(hf_span(der, (size_t)n), &info);
-	if (r == 0)
+	if (r < 0) {
+		log_file(r, cfg->cert_file, "certificate cannot be read", 0);
+	} else if (wolfSSL_CTX_check_private_key(ctx->wolf) != WOLFSSL_SUCCESS || !ec_key_fits(x, key_pem)) {
+		hf_log(HF_LOG_ERR, "tls.file", "%s: private key does not belong to the certificate of %s",
+		       cfg->key_file, cfg->cert_file);
+		r = HF_ETLS;
+	} else {
 		ctx->not_after = info.not_after;
+	}
 	wolfSSL_X509_free(x);
-	return r;
+	wolfSSL_ERR_clear_error();
+	return r < 0 ? HF_ETLS : 0;
 }
 
 static int load_server_files(struct hf_tls_ctx *ctx, const struct hf_tls_server_cfg *cfg)
@@ -119,15 +156,7 @@ static int load_server_files(struct hf_tls_ctx *ctx, const struct hf_tls_server_
 		r = log_file(HF_ETLS, cfg->key_file, "private key", code);
 		goto out;
 	}
-	if (wolfSSL_CTX_check_private_key(ctx->wolf) != WOLFSSL_SUCCESS) {
-		hf_log(HF_LOG_ERR, "tls.file", "%s: private key does not belong to the certificate of %s",
-		       cfg->key_file, cfg->cert_file);
-		wolfSSL_ERR_clear_error();
-		r = HF_ETLS;
-		goto out;
-	}
-	if (load_leaf_expiry(ctx, hf_buf_span(&cert)) < 0)
-		r = log_file(HF_ETLS, cfg->cert_file, "certificate cannot be read", 0);
+	r = check_leaf(ctx, cfg, hf_buf_span(&cert), hf_buf_span(&key));
 out:
 	hf_buf_fini(&cert);
 	hf_buf_wipe(&key);

@@ -22,6 +22,7 @@ struct hf_tls {
 	 * body. Freed whenever it runs empty, so idle sessions hold none. */
 	uint8_t *ahead;
 	uint32_t ahead_pos, ahead_end;
+	bool eof;		/* the peer sent its FIN */
 	bool dry;		/* the last recv came back short: asking again would only say EAGAIN */
 	char *reason;
 	uint8_t *peer_der;
