@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* http/http_read.c - message framing. Strict where implementations differ: what two readers could take for
+ * different lengths (RFC 9112 section 6.3, 11.2) is refused, not guessed. */
+#include "http/http_int.h"
+
+#include "core/util.h"
+
+#include <holdfast/err.h>
+
+enum { CHUNK_LINE_MAX = 256, TRAILER_MAX = 4096 };
+
+enum read_state {
+	READ_HEAD,
+	READ_BODY,
+	READ_CHUNK_SIZE,
+	READ_CHUNK_EXT,
+	READ_CHUNK_SIZE_LF,
+	READ_CHUNK_DATA,
+	READ_CHUNK_CR,
+	READ_CHUNK_LF,
+	READ_TRAILER,
+	READ_TRAILER_LF,
+	READ_DONE,
+	READ_FAILED,
+};
+
+void hf_http_reader_init(struct hf_http_reader *r, bool is_request, size_t max_head, size_t max_body)
+{
+	memset(r, 0, sizeof *r);
+	r->is_request = is_request;
+	r->max_head = max_head;
+	r->max_body = max_body;
+	r->raw = HF_BUF_INIT(max_head);
+	r->body = HF_BUF_INIT(max_body + 1);
+}
+
+void hf_http_reader_fini(struct hf_http_reader *r)
+{
+	hf_buf_wipe(&r->raw);	/* holds Authorization */
+	hf_buf_fini(&r->body);
+}
+
+void hf_http_reader_next(struct hf_http_reader *r)
+{
+	hf_http_reader_fini(r);
+	hf_http_reader_init(r, r->is_request, r->max_head, r->max_body);
+}
+
+bool hf_http_reader_idle(const struct hf_http_reader *r)
+{
+	return r->state == READ_HEAD && hf_buf_len(&r->raw) == 0;
+}
+
+bool hf_http_head_find(const struct hf_http_head *h, const char *name, struct hf_span *ret_value)
+{
+	for (unsigned i = 0; i < h->n_headers; i++) {
+		if (hf_span_ieq(h->headers[i].name, hf_span_str(name))) {
+			*ret_value = h->headers[i].value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static int fail(struct hf_http_reader *r, int err, int status, const char *reason)
+{
+	r->state = READ_FAILED;
+	r->refuse_status = status;
+	r->reason = reason;
+	return err;
+}
+
+static unsigned count_headers(const struct hf_http_head *h, const char *name)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < h->n_headers; i++)
+		n += hf_span_ieq(h->headers[i].name, hf_span_str(name));
+	return n;
+}
+
+static bool token_char(uint8_t ch)
+{
+	return (ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
+	       (ch && strchr("!#$%&'*+-.^_`|~", ch));
+}
+
+/* Every header line is name ":" value; no white space before the colon, no folded lines. */
+static bool lines_ok(struct hf_span raw)
+{
+	struct hf_span line;
+	bool first = true;
+
+	while (raw.len > 0) {
+		hf_span_cut(&raw, '\n', &line);
+		if (line.len > 0)
+			line.len--;	/* CR, checked as the bytes came */
+		if (!first && line.len > 0) {
+			size_t i = 0;
+
+			while (i < line.len && token_char(line.ptr[i]))
+				i++;
+			if (i == 0 || i == line.len || line.ptr[i] != ':')
+				return false;
+		}
+		first = false;
+	}
+	return true;
+}
+
+static int set_framing(struct hf_http_reader *r)
+{
+	struct hf_http_head *h = &r->head;
+	unsigned n_len = count_headers(h, "content-length"), n_te = count_headers(h, "transfer-encoding");
+	struct hf_span v;
+	int64_t n;
+
+	if (n_len > 1 || n_te > 1 || (n_len && n_te))
+		return fail(r, HF_EPROTO, 400, "ambiguous message length");
+	if (n_te) {
+		hf_http_head_find(h, "transfer-encoding", &v);
+		if (h->minor == 0)
+			return fail(r, HF_EPROTO, 400, "Transfer-Encoding in HTTP/1.0");
+		if (!hf_span_ieq(v, hf_span_str("chunked")))
+			return fail(r, HF_EPROTO, 400, "Transfer-Encoding other than chunked");
+		r->state = READ_CHUNK_SIZE;
+		return HF_EMORE;
+	}
+	if (n_len) {
+		hf_http_head_find(h, "content-length", &v);
+		for (size_t i = 0; i < v.len; i++)
+			if (v.ptr[i] < '0' || v.ptr[i] > '9')
+				return fail(r, HF_EPROTO, 400, "bad Content-Length");
+		if (hf_parse_i64(v, 0, INT64_MAX, &n) < 0)
+			return fail(r, HF_EPROTO, 400, "bad Content-Length");
+		if ((uint64_t)n > r->max_body)
+			return fail(r, HF_ELIMIT, 413, "body too large");
+		r->left = (uint64_t)n;
+		r->state = n ? READ_BODY : READ_DONE;
+		return n ? HF_EMORE : 0;
+	}
+	if (r->is_request || h->status == 204 || h->status == 304) {
+		r->state = READ_DONE;
+		return 0;
+	}
+	/* A body that only the end of the stream ends cannot be told from a cut one. */
+	return fail(r, HF_EPROTO, 502, "response without a length");
+}
+
+static int head_complete(struct hf_http_reader *r)
+{
+	struct hf_span v, raw = hf_buf_span(&r->raw);
+	int e;
+
+	if (!lines_ok(raw))
+		return fail(r, HF_EPROTO, 400, "bad header line");
+	e = hf_http_parse_head(raw, r->is_request, &r->head);
+	if (e == HF_ELIMIT)
+		return fail(r, e, 431, "too many headers");
+	if (e < 0)
+		return fail(r, HF_EPROTO, 400, "malformed head");
+	if (r->head.minor > 1)
+		return fail(r, HF_EPROTO, 505, "HTTP version not supported");
+	if (!r->is_request && r->head.status >= 100 && r->head.status < 200) {
+		hf_http_reader_next(r);	/* interim answer */
+		return HF_EMORE;
+	}
+	if (r->is_request && r->head.minor == 1 && count_headers(&r->head, "host") != 1)
+		return fail(r, HF_EPROTO, 400, "not exactly one Host");
+	e = set_framing(r);
+	if (r->is_request && e == HF_EMORE && r->head.minor == 1 &&
+	    hf_http_head_find(&r->head, "expect", &v))
+		r->expect_continue = hf_span_ieq(v, hf_span_str("100-continue"));
+	return e;
+}
+
+/* Takes bytes up to the empty line. HF_EMORE with the state changed means: the body follows. */
+static int feed_head(struct hf_http_reader *r, struct hf_span in, size_t *ret_used)
+{
+	size_t i = 0, begin = 0;
+	int e;
+
+	while (i < in.len) {
+		uint8_t ch = in.ptr[i++];
+
+		/* Empty lines before a request are skipped (RFC 9112 section 2.2). */
+		if (r->is_request && hf_buf_len(&r->raw) == 0 && begin == i - 1 &&
+		    (ch == '\r' || (ch == '\n' && r->last == '\r'))) {
+			r->last = ch;
+			begin = i;
+			continue;
+		}
+		if ((ch == '\n') != (r->last == '\r') || (ch < 0x20 && ch != '\r' && ch != '\n' && ch != '\t') ||
+		    ch == 0x7f)
+			return fail(r, HF_EPROTO, 400, "forbidden byte in the head");
+		r->last = ch;
+		if (ch != '\n')
+			continue;
+		hf_buf_put(&r->raw, in.ptr + begin, i - begin);
+		begin = i;
+		if (r->raw.err)
+			break;
+		if (hf_buf_len(&r->raw) < 4 || memcmp(r->raw.mem + r->raw.end - 4, "\r\n\r\n", 4) != 0)
+			continue;
+		*ret_used = i;
+		r->last = 0;
+		e = head_complete(r);
+		return e;
+	}
+	if (begin < i)
+		hf_buf_put(&r->raw, in.ptr + begin, i - begin);
+	if (r->raw.err)
+		return fail(r, HF_ELIMIT, 431, "head too large");
+	*ret_used = in.len;
+	return HF_EMORE;
+}
+
+static int hex_value(uint8_t ch)
+{
+	if (ch >= '0' && ch <= '9')
+		return ch - '0';
+	ch |= 0x20;
+	return ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
+}
+
+static int chunk_line_end(struct hf_http_reader *r)
+{
+	if (!r->has_digit)
+		return fail(r, HF_EPROTO, 400, "chunk without a size");
+	r->has_digit = false;
+	r->line_len = 0;
+	r->at_line_start = true;
+	r->state = r->left ? READ_CHUNK_DATA : READ_TRAILER;
+	return HF_EMORE;
+}
+
+static int feed_chunk_byte(struct hf_http_reader *r, uint8_t ch)
+{
+	int digit;
+
+	switch (r->state) {
+	case READ_CHUNK_SIZE:
+		digit = hex_value(ch);
+		if (digit >= 0) {
+			r->has_digit = true;
+			r->left = r->left << 4 | (unsigned)digit;
+			if (r->left + hf_buf_len(&r->body) > r->max_body)
+				return fail(r, HF_ELIMIT, 413, "body too large");
+			if (++r->line_len > 16)
+				return fail(r, HF_EPROTO, 400, "chunk size too long");
+			return HF_EMORE;
+		}
+		if (ch != ';' && ch != '\r')
+			return fail(r, HF_EPROTO, 400, "bad chunk size");
+		r->state = ch == ';' ? READ_CHUNK_EXT : READ_CHUNK_SIZE_LF;
+		return HF_EMORE;
+	case READ_CHUNK_EXT:
+		if (ch == '\r')
+			r->state = READ_CHUNK_SIZE_LF;
+		else if ((ch < 0x20 && ch != '\t') || ch == 0x7f || ++r->line_len > CHUNK_LINE_MAX)
+			return fail(r, HF_EPROTO, 400, "bad chunk extension");
+		return HF_EMORE;
+	case READ_CHUNK_SIZE_LF:
+		return ch == '\n' ? chunk_line_end(r) : fail(r, HF_EPROTO, 400, "bad chunk line end");
+	case READ_CHUNK_CR:
+		r->state = READ_CHUNK_LF;
+		return ch == '\r' ? HF_EMORE : fail(r, HF_EPROTO, 400, "chunk longer than its size");
+	case READ_CHUNK_LF:
+		r->state = READ_CHUNK_SIZE;
+		return ch == '\n' ? HF_EMORE : fail(r, HF_EPROTO, 400, "bad chunk end");
+	case READ_TRAILER:
+		if (ch == '\r')
+			r->state = READ_TRAILER_LF;
+		else if ((ch < 0x20 && ch != '\t') || ch == 0x7f || ++r->line_len > TRAILER_MAX)
+			return fail(r, HF_EPROTO, 400, "bad trailer");
+		else
+			r->at_line_start = false;
+		return HF_EMORE;
+	default:	/* READ_TRAILER_LF */
+		if (ch != '\n')
+			return fail(r, HF_EPROTO, 400, "bad trailer line end");
+		r->state = r->at_line_start ? READ_DONE : READ_TRAILER;
+		r->at_line_start = true;
+		return r->state == READ_DONE ? 0 : HF_EMORE;
+	}
+}
+
+static int feed_body(struct hf_http_reader *r, struct hf_span in, size_t *ret_used)
+{
+	size_t used = 0, n;
+	int e = HF_EMORE;
+
+	while (used < in.len && e == HF_EMORE) {
+		if (r->state != READ_BODY && r->state != READ_CHUNK_DATA) {
+			e = feed_chunk_byte(r, in.ptr[used++]);
+			continue;
+		}
+		n = (size_t)hf_min((uint64_t)(in.len - used), r->left);
+		hf_buf_put(&r->body, in.ptr + used, n);
+		if (r->body.err)
+			return fail(r, r->body.err, 413, "body too large");
+		used += n;
+		r->left -= n;
+		if (r->left == 0 && r->state == READ_CHUNK_DATA) {
+			r->state = READ_CHUNK_CR;
+		} else if (r->left == 0) {
+			r->state = READ_DONE;
+			e = 0;
+		}
+	}
+	*ret_used = used;
+	return e;
+}
+
+int hf_http_reader_feed(struct hf_http_reader *r, struct hf_span in, size_t *ret_used)
+{
+	size_t used = 0, n = 0;
+	int e = HF_EMORE;
+
+	while (used < in.len && e == HF_EMORE) {
+		struct hf_span rest = hf_span_skip(in, used);
+
+		if (r->state == READ_FAILED || r->state == READ_DONE)
+			return HF_EPROTO;
+		e = r->state == READ_HEAD ? feed_head(r, rest, &n) : feed_body(r, rest, &n);
+		if (e < 0 && e != HF_EMORE)
+			return e;
+		used += n;
+	}
+	*ret_used = used;
+	return e;
+}
+
+const char *hf_http_reason_phrase(int status)
+{
+	static const struct { int status; const char *text; } phrases[] = {
+		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" },
+		{ 304, "Not Modified" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
+		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
+		{ 408, "Request Timeout" }, { 409, "Conflict" }, { 412, "Precondition Failed" },
+		{ 413, "Content Too Large" }, { 429, "Too Many Requests" },
+		{ 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" },
+		{ 501, "Not Implemented" }, { 503, "Service Unavailable" }, { 504, "Gateway Timeout" },
+		{ 505, "HTTP Version Not Supported" },
+	};
+
+	for (size_t i = 0; i < HF_ARRAY_LEN(phrases); i++)
+		if (phrases[i].status == status)
+			return phrases[i].text;
+	return status < 400 ? "OK" : "Error";
+}
