@@ -60,7 +60,10 @@ static void keep_awake(struct hf_loop *loop)
 
 static void on_check(uv_check_t *check)
 {
-	run_turn_end(check->data);
+	struct hf_loop *loop = check->data;
+
+	run_turn_end(loop);
+	loop->allowed = 0;	/* the next turn begins */
 }
 
 static void on_prepare(uv_prepare_t *prepare)
@@ -170,4 +173,12 @@ void hf_task_cancel(struct hf_task *task)
 {
 	if (hf_list_linked(&task->node))
 		hf_list_del(&task->node);
+}
+
+bool hf_loop_allow(struct hf_loop *loop, unsigned max)
+{
+	if (loop->allowed >= max)
+		return false;
+	loop->allowed++;
+	return true;
 }

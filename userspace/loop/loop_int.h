@@ -13,6 +13,7 @@ struct hf_loop {
 	struct hf_list turn_end, next_turn;
 	struct hf_list urgent_inboxes;
 	uint8_t *scratch;
+	unsigned allowed;	/* costly steps taken in this turn */
 	unsigned n_handles;
 };
 /* Allocates nothing; translates a libuv code, which is a negated errno on this platform. */
