@@ -72,11 +72,18 @@ def test_a_foreign_client_id_is_refused(offline):
     assert code in (2, 5) and seconds < 1
 
 
-def test_refusals_are_counted(offline):
-    before = offline.gw_status()["refused"], offline.counters()
-    try_login(offline, "stranger", "SharedAccessSignature sr=x&sig=y&se=1")
-    after = offline.counters()
-    assert sum(v for k, v in after.items() if "auth" in k) > sum(v for k, v in before[1].items() if "auth" in k)
+COUNTERS = {
+    "unknown id": "auth_unknown_total", "wrong key": "auth_signature_total", "another child's token": "auth_audience_total",
+    "expired token": "auth_expired_total", "no password": "auth_no_credentials_total",
+    "not a token": "auth_bad_token_total",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals_are_counted(offline, case):
+    before = offline.counters()
+    try_login(offline, *REFUSED[case](offline, offline.children()[2]))
+    assert offline.counters()[COUNTERS[case]] == before[COUNTERS[case]] + 1
 
 
 def test_after_the_link_is_back_everything_arrives(offline):

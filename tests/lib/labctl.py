@@ -155,7 +155,7 @@ class Lab:
         result = {}
         for item in self.ctl("counters"):
             result.update({item["name"]: item["value"]} if "name" in item else item)
-        return result
+        return {name.removeprefix("hf_"): value for name, value in result.items()}
 
     def events(self, start=None):
         args = ["events", "--json"] + (["--from", str(start)] if start is not None else [])
