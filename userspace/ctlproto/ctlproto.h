@@ -22,6 +22,8 @@ struct hf_ctl_cmd {
 /* fd: listening unix socket, taken. cmds end with name NULL and outlive the server. */
 int hf_ctl_srv_create(struct hf_loop *loop, int fd, int write_gid, const struct hf_ctl_cmd *cmds, void *arg,
 		      struct hf_ctl_srv **ret_srv);
+/* Closes listener and connections; the loop must go on running until their closed callbacks came. Calls in
+ * progress are told by on_gone and must still be finished. */
 void hf_ctl_srv_destroy(struct hf_ctl_srv **srv);
 /* Sends one item; steals the reference. False: the client's buffer is over 256 KiB; produce again from
  * on_drain. Items to a client that left are dropped silently (hf_ctl_gone tells). */
