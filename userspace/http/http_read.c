@@ -85,8 +85,23 @@ static bool token_char(uint8_t ch)
 	       (ch && strchr("!#$%&'*+-.^_`|~", ch));
 }
 
+/* method SP target SP HTTP/d.d, nothing else between. */
+static bool request_line_ok(struct hf_span line)
+{
+	size_t i = 0, begin;
+
+	while (i < line.len && token_char(line.ptr[i]))
+		i++;
+	if (i == 0 || i == line.len || line.ptr[i++] != ' ')
+		return false;
+	begin = i;
+	while (i < line.len && line.ptr[i] > 0x20 && line.ptr[i] < 0x7f)
+		i++;
+	return i > begin && line.len - i == 9 && memcmp(line.ptr + i, " HTTP/", 6) == 0;
+}
+
 /* Every header line is name ":" value; no white space before the colon, no folded lines. */
-static bool lines_ok(struct hf_span raw)
+static bool lines_ok(struct hf_span raw, bool is_request)
 {
 	struct hf_span line;
 	bool first = true;
@@ -95,6 +110,8 @@ static bool lines_ok(struct hf_span raw)
 		hf_span_cut(&raw, '\n', &line);
 		if (line.len > 0)
 			line.len--;	/* CR, checked as the bytes came */
+		if (first && is_request && !request_line_ok(line))
+			return false;
 		if (!first && line.len > 0) {
 			size_t i = 0;
 
@@ -152,8 +169,8 @@ static int head_complete(struct hf_http_reader *r)
 	struct hf_span v, raw = hf_buf_span(&r->raw);
 	int e;
 
-	if (!lines_ok(raw))
-		return fail(r, HF_EPROTO, 400, "bad header line");
+	if (!lines_ok(raw, r->is_request))
+		return fail(r, HF_EPROTO, 400, "bad request or header line");
 	e = hf_http_parse_head(raw, r->is_request, &r->head);
 	if (e == HF_ELIMIT)
 		return fail(r, e, 431, "too many headers");
