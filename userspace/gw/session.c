@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* gw/session.c - life cycle of a child's connection, packet loop, time-outs. */
+#include "gw/session.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/util.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <holdfast/err.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+	PACKET_MAX_CONNECT = 64 * 1024,		/* before a child is known */
+	PACKET_MAX = HF_MSG_MAX_SIZE + 4096,	/* topic prefix and packet head on top of the message */
+	IN_CAP = 2 * PACKET_MAX,
+	NAME_MAX_LOG = 160,
+};
+
+static const struct end_info {
+	int metric;
+	enum hf_log_level level;
+	const char *event, *text;
+} end_infos[HF_END__COUNT] = {
+#define END_ROW(name, metric, level, event, text) [HF_END_##name] = { metric, HF_LOG_##level, event, text },
+	HF_END_LIST(END_ROW)
+#undef END_ROW
+};
+
+/* A peer chose these bytes: no control characters into the log. */
+static const char *loggable(const char *text, char out[NAME_MAX_LOG])
+{
+	size_t i;
+
+	for (i = 0; text && text[i] && i + 1 < NAME_MAX_LOG; i++)
+		out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+	out[i] = '\0';
+	return i ? out : "-";
+}
+
+static void note_end(struct hf_session *s, enum hf_end why, const char *detail)
+{
+	static struct hf_log_limit limits[HF_END__COUNT];
+	const struct end_info *info = &end_infos[why];
+	char name[NAME_MAX_LOG], more[NAME_MAX_LOG];
+
+	if (info->metric >= 0)
+		hf_metric_add((unsigned)info->metric, 1);
+	hf_log_limited(&limits[why], info->level, info->event, "peer %s child %s: %s%s%s",
+		       s->conn ? hf_conn_peer(s->conn) : "-", loggable(s->ident, name), info->text,
+		       detail ? ": " : "", detail ? loggable(detail, more) : "");
+}
+
+static bool waiting(const struct hf_session *s)
+{
+	return s->wait_claim || s->wait_state || s->wait_fifo || s->wait_credit;
+}
+
+static bool ended(const struct hf_session *s)
+{
+	return s->state >= HF_S_CLOSING;
+}
+
+void hf_session_end(struct hf_session *s, enum hf_end why, const char *detail)
+{
+	if (ended(s))
+		return;
+	note_end(s, why, detail);
+	s->state = HF_S_CLOSING;
+	hf_session_fail_downs(s);
+	hf_session_detach_twins(s);
+	if (why == HF_END_BYE || why == HF_END_SHUTDOWN)
+		hf_msg_unref(&s->will);
+	if (s->conn)
+		hf_conn_close(s->conn);
+}
+
+/* --- packets -------------------------------------------------------------------------------------------- */
+/* False: blocked, offer the packet again. */
+static bool handle(struct hf_session *s, const struct hf_mqtt_packet *p)
+{
+	if (s->state == HF_S_CONNECT) {
+		if (p->type == HF_MQTT_CONNECT)
+			hf_session_connect(s, &p->connect);
+		else
+			hf_session_end(s, HF_END_UNEXPECTED, "first packet is not CONNECT");
+		return true;
+	}
+	switch (p->type) {
+	case HF_MQTT_PUBLISH:
+		return hf_session_publish(s, &p->publish);
+	case HF_MQTT_PUBACK:
+		hf_session_puback(s, p->ack.packet_id);
+		return true;
+	case HF_MQTT_SUBSCRIBE:
+		hf_session_subscribe(s, p->subscribe.packet_id, p->subscribe.filters);
+		return true;
+	case HF_MQTT_UNSUBSCRIBE:
+		hf_session_unsubscribe(s, p->subscribe.packet_id, p->subscribe.filters);
+		return true;
+	case HF_MQTT_PINGREQ:
+		hf_mqtt_put_empty(hf_conn_out(s->conn), HF_MQTT_PINGRESP);
+		hf_conn_flush_later(s->conn);
+		return true;
+	case HF_MQTT_DISCONNECT:
+		hf_session_end(s, HF_END_BYE, NULL);
+		return true;
+	case HF_MQTT_CONNECT:
+		hf_session_end(s, HF_END_UNEXPECTED, "second CONNECT");
+		return true;
+	case HF_MQTT_CONNACK:
+	case HF_MQTT_PUBREC:
+	case HF_MQTT_PUBREL:
+	case HF_MQTT_PUBCOMP:
+	case HF_MQTT_SUBACK:
+	case HF_MQTT_UNSUBACK:
+	case HF_MQTT_PINGRESP:
+		break;
+	}
+	hf_session_end(s, HF_END_UNEXPECTED, "packet type that a client may not send here");
+	return true;
+}
+
+/* Handles whole packets at the front of `in`; returns the bytes done with. */
+static size_t parse(struct hf_session *s, struct hf_span in)
+{
+	size_t used = 0, need = 0, max = s->state == HF_S_CONNECT ? PACKET_MAX_CONNECT : PACKET_MAX;
+	struct hf_mqtt_packet p;
+	const char *reason = NULL;
+	int err;
+
+	s->need = 0;
+	while (used < in.len && !ended(s) && !waiting(s)) {
+		err = hf_mqtt_decode(hf_span_skip(in, used), max, true, &p, &need, &reason);
+		if (err == HF_EMORE) {
+			s->need = need;
+			break;
+		}
+		if (err) {
+			hf_session_end(s, err == HF_ELIMIT ? HF_END_OVERSIZE : HF_END_MALFORMED, reason);
+			break;
+		}
+		if (!handle(s, &p))
+			break;
+		used += p.size;
+		max = PACKET_MAX;
+	}
+	return used;
+}
+
+static void parse_kept(struct hf_session *s)
+{
+	if (hf_buf_len(&s->in) >= s->need)
+		hf_buf_consume(&s->in, parse(s, hf_buf_span(&s->in)));
+	if (!hf_buf_len(&s->in))
+		hf_buf_fini(&s->in);
+}
+
+static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
+{
+	struct hf_session *s = arg;
+
+	(void)c;
+	if (ended(s))
+		return;
+	s->last_rx_ms = hf_loop_now_ms(s->w->loop);
+	if (!waiting(s) && !hf_buf_len(&s->in))
+		in = hf_span_skip(in, parse(s, in));
+	if (ended(s))
+		return;
+	if (in.len) {
+		bool first = !hf_buf_len(&s->in);
+
+		hf_buf_put_span(&s->in, in);
+		if (s->in.err) {
+			hf_session_end(s, HF_END_NO_MEMORY, "input buffer");
+			return;
+		}
+		if (!first && !waiting(s))
+			parse_kept(s);
+	}
+	if (waiting(s) && s->conn)
+		hf_conn_pause(s->conn);
+}
+
+static void on_wake(void *arg)
+{
+	struct hf_session *s = arg;
+
+	if (ended(s) || waiting(s))
+		return;
+	s->last_rx_ms = hf_loop_now_ms(s->w->loop);
+	s->need = 0;
+	parse_kept(s);
+	if (!ended(s) && !waiting(s) && !s->stopping && !s->release)
+		hf_conn_resume(s->conn);
+}
+
+void hf_session_wake(struct hf_session *s)
+{
+	if (!waiting(s) && s->state == HF_S_UP && !s->stopping && !s->release)
+		hf_task_next_turn(s->w->loop, &s->task);
+}
+
+/* --- life ------------------------------------------------------------------------------------------------ */
+static void on_ready(void *arg, struct hf_conn *c)
+{
+	struct hf_session *s = arg;
+
+	(void)c;
+	s->state = HF_S_CONNECT;
+	s->since_ms = hf_loop_now_ms(s->w->loop);
+}
+
+static void on_drained(void *arg, struct hf_conn *c)
+{
+	(void)c;
+	hf_session_pump_downs(arg);
+}
+
+static enum hf_end closed_reason(const struct hf_session *s, int err)
+{
+	if (s->state != HF_S_HANDSHAKE)
+		return HF_END_PEER;
+	return err == HF_ETIMEOUT ? HF_END_SLOW_HANDSHAKE : err == HF_ETLS ? HF_END_TLS : HF_END_PEER;
+}
+
+static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
+{
+	struct hf_session *s = arg;
+
+	(void)c;
+	if (!ended(s))
+		note_end(s, closed_reason(s, err), detail && *detail ? detail : err ? hf_strerror(err) : NULL);
+	s->state = HF_S_DEAD;
+	s->conn = NULL;
+	atomic_fetch_sub(&s->w->gw->n_conns, 1);
+	hf_metric_add(HF_M_CONN_OPEN, -1);
+	hf_task_cancel(&s->task);
+	hf_list_del(&s->blocked);
+	hf_buf_fini(&s->in);
+	hf_session_fail_downs(s);
+	hf_session_detach_twins(s);
+	if (s->ticket && !s->claimed) {		/* on its way; whoever gets it sees that we are gone */
+		s->ticket->s = NULL;
+		s->ticket = NULL;
+	}
+	if (s->claimed && !s->release && s->will)
+		hf_session_publish_will(s);
+	hf_session_settle(s);
+}
+
+static const struct hf_conn_ops conn_ops = {
+	.ready = on_ready, .data = on_data, .drained = on_drained, .closed = on_closed,
+};
+
+static void log_over_limit(const struct sockaddr_storage *peer, unsigned limit)
+{
+	static struct hf_log_limit log_limit;
+	char text[INET6_ADDRSTRLEN] = "?";
+
+	if (peer->ss_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)peer)->sin_addr, text, sizeof text);
+	else if (peer->ss_family == AF_INET6)
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)peer)->sin6_addr, text, sizeof text);
+	hf_log_limited(&log_limit, HF_LOG_WARN, "child.too-many", "peer %s child -: too many connections (limit %u)",
+		       text, limit);
+}
+
+void hf_session_accept(void *arg, int fd, const struct sockaddr_storage *peer)
+{
+	struct hf_worker *w = arg;
+	struct hf_gw *gw = w->gw;
+	struct hf_conn_cfg cfg = { .tls = w->tls, .handshake_timeout_ms = gw->handshake_timeout_ms };
+	struct hf_session *s;
+
+	hf_metric_add(HF_M_CONN_ACCEPTED, 1);
+	if (atomic_fetch_add(&gw->n_conns, 1) >= gw->max_connections && gw->max_connections) {
+		hf_metric_add(HF_M_CONN_OVER_LIMIT, 1);
+		log_over_limit(peer, gw->max_connections);
+		goto refuse;
+	}
+	s = calloc(1, sizeof *s);
+	if (!s) {
+		hf_metric_add(HF_M_NO_MEMORY, 1);
+		goto refuse;
+	}
+	s->w = w;
+	s->sid = (uint64_t)w->index << 48 | w->next_sid++;
+	s->in = HF_BUF_INIT(IN_CAP);
+	s->since_ms = s->last_rx_ms = hf_loop_now_ms(w->loop);
+	hf_list_init(&s->blocked);
+	hf_list_init(&s->down_wait);
+	hf_list_init(&s->down_out);
+	hf_list_init(&s->twins);
+	hf_task_init(&s->task, on_wake, s);
+	hf_list_add_tail(&w->sessions, &s->node);
+	hf_metric_add(HF_M_CONN_OPEN, 1);
+	if (hf_conn_create(w->loop, fd, &cfg, &conn_ops, s, &s->conn)) {
+		hf_metric_add(HF_M_CONN_OPEN, -1);
+		hf_metric_add(HF_M_NO_MEMORY, 1);
+		hf_list_del(&s->node);
+		free(s);
+		atomic_fetch_sub(&gw->n_conns, 1);
+	}
+	return;
+refuse:
+	atomic_fetch_sub(&gw->n_conns, 1);
+	close(fd);
+}
+
+static void leave(struct hf_session *s)
+{
+	s->claimed = false;
+	hf_map_remove(s->w->by_ident, hf_span_str(s->ident));
+	hf_metric_add(HF_M_CHILDREN, -1);
+}
+
+static void session_free(struct hf_session *s)
+{
+	struct hf_worker *w = s->w;
+
+	if (s->claimed) {
+		leave(s);
+		hf_session_presence(s, false);
+		s->ticket->damp = s->damp;
+		hf_dir_gone(hf_take(s->ticket));
+	}
+	hf_session_free_fifo(s);
+	hf_msg_unref(&s->will);
+	if (s->token) {
+		explicit_bzero(s->token, s->token_len);
+		free(s->token);
+	}
+	free(s->subs);
+	free(s->client_type);
+	free(s->model_id);
+	free(s->ident);
+	hf_list_del(&s->node);
+	free(s);
+	hf_worker_check_quiet(w);
+}
+
+void hf_session_finish_release(struct hf_session *s)
+{
+	struct hf_dir_mail *rel;
+
+	if (s->claimed && s->will) {	/* the old connection ends abnormally: iothub-protocol 1.9 */
+		hf_session_publish_will(s);
+		if (s->n_appends)
+			return;
+	}
+	rel = hf_take(s->release);
+	if (s->claimed) {
+		leave(s);
+		hf_dir_mail_free(hf_take(s->ticket));
+	}
+	hf_dir_released(rel);
+	hf_session_end(s, HF_END_REPLACED, NULL);
+}
+
+void hf_session_settle(struct hf_session *s)
+{
+	if (s->n_appends || s->n_state)
+		return;
+	if (s->release) {
+		hf_session_finish_release(s);
+		if (s->n_appends)
+			return;
+	}
+	if (s->stopping)
+		hf_session_end(s, HF_END_SHUTDOWN, NULL);
+	if (!s->conn)
+		session_free(s);
+}
+
+void hf_session_stop(struct hf_session *s)
+{
+	s->stopping = true;
+	if (s->state == HF_S_UP)
+		hf_conn_pause(s->conn);
+	else
+		hf_session_end(s, HF_END_SHUTDOWN, NULL);
+	hf_session_settle(s);
+}
+
+void hf_session_sweep(struct hf_session *s, uint64_t now_ms)
+{
+	uint64_t idle_ms = s->keep_alive_s ? (uint64_t)s->keep_alive_s * 1500 : 600000;
+
+	switch (s->state) {
+	case HF_S_CONNECT:
+		if (now_ms - s->since_ms > s->w->gw->connect_timeout_ms)
+			hf_session_end(s, HF_END_SLOW_CONNECT, NULL);
+		return;
+	case HF_S_CLAIMING:
+		if (now_ms >= s->deadline_ms)
+			hf_session_connack(s, HF_CONNACK_UNAVAILABLE, HF_END_TAKEOVER_TIMEOUT, NULL);
+		return;
+	case HF_S_UP:
+		if (s->stopping && now_ms >= s->w->stop_at_ms)
+			hf_session_end(s, HF_END_SHUTDOWN, "appends unanswered");
+		else if (s->held_until_ms && now_ms >= s->held_until_ms)
+			hf_session_end(s, HF_END_FULL, NULL);
+		else if (!waiting(s) && now_ms - s->last_rx_ms > hf_min(idle_ms, (uint64_t)600000))
+			hf_session_end(s, HF_END_KEEPALIVE, NULL);
+		else if (now_ms >= s->next_check_ms)
+			hf_session_recheck(s, now_ms, false);
+		return;
+	case HF_S_HANDSHAKE:
+	case HF_S_CLOSING:
+	case HF_S_DEAD:
+		return;
+	}
+}
