@@ -184,14 +184,14 @@ class Run:
         tasks = [asyncio.ensure_future(c.live()) for c in self.children.values()]
         quitting, reading, report = False, asyncio.ensure_future(stdin.readline()), 0.0
         while True:
-            await asyncio.wait([reading], timeout=0.02)
-            if reading.done():
+            await asyncio.sleep(0.02)
+            if reading and reading.done():
                 line = reading.result().decode()
-                if not line or line.strip() == "abort":
+                if line.strip() == "abort" or (not line and not quitting):
                     break
                 quitting = quitting or line.strip() == "quit"
                 self.command(line)
-                reading = asyncio.ensure_future(stdin.readline())
+                reading = asyncio.ensure_future(stdin.readline()) if line else None
             for child in self.children.values():
                 child.produce()
                 child.flush()
@@ -200,9 +200,10 @@ class Run:
                 print(json.dumps(self.state()), flush=True)
             if quitting and not any(c.waiting for c in self.children.values()):
                 break
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks:	# wait_for may swallow one cancellation
+            for task in tasks:
+                task.cancel()
+            tasks = (await asyncio.wait(tasks, timeout=0.2))[1]
         print(json.dumps(self.state(last=True)), flush=True)
 
 
