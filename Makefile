@@ -42,7 +42,7 @@ lib_obj  := $(lib_src:%.c=$(obj)/%.o)
 programs := $(out)/holdfastd $(out)/holdfastctl $(out)/holdfast-hub
 bpf_skel := $(patsubst bpf/%.bpf.c,$(obj)/%.skel.h,$(wildcard bpf/*.bpf.c))
 
-.PHONY: all help bpf deps demo test test-long bench lint clean check-unit
+.PHONY: all help bpf deps demo test test-long bench bench-programs lint clean check-unit
 .DEFAULT_GOAL := all
 all: $(programs)
 
@@ -81,6 +81,14 @@ $(out)/unit/%: $(obj)/tests/unit/%.o $(obj)/libholdfast.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 .SECONDARY:
 unit: $(unit_bin)
+
+# --- measuring programs: every tests/bench/*.c is one --------------------------------------------------
+bench_bin := $(patsubst tests/bench/%.c,$(out)/bench/%,$(wildcard tests/bench/*.c))
+$(out)/bench/%: $(obj)/tests/bench/%.o $(obj)/libholdfast.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+bench-programs: $(bench_bin)
 check-unit: $(unit_bin)
 	$(Q)set -e; for t in $(unit_bin); do echo "== $$t"; $$t; done
 
