@@ -59,7 +59,7 @@ struct load {
 	int64_t n_clients, n_started, n_connected, n_failed;
 	int64_t acked, acked_in_time, errors, in_flight;
 	uint64_t begin_ns, last_ack_ns, end_ns;
-	bool publishing, stopping, timed_out, interrupted;
+	bool publishing, stopping, leaving, timed_out, interrupted;
 	uint32_t *latency;
 	FILE *ack_log;
 	char *body;
@@ -225,6 +225,7 @@ static void on_packet(struct client *c, const struct hf_mqtt_packet *p)
 	if (p->type == HF_MQTT_CONNACK && !c->connected) {
 		if (p->connack.code != HF_CONNACK_OK) {
 			fprintf(stderr, "%s: refused with CONNACK %u\n", c->id, p->connack.code);
+			c->dead = true;
 			hf_conn_abort(c->conn, HF_EDENIED, "CONNACK");
 			return;
 		}
@@ -234,6 +235,7 @@ static void on_packet(struct client *c, const struct hf_mqtt_packet *p)
 	} else if (p->type == HF_MQTT_PUBACK) {
 		on_puback(c, p->ack.packet_id);
 	} else if (p->type != HF_MQTT_PINGRESP) {
+		c->dead = true;
 		hf_conn_abort(c->conn, HF_EPROTO, "unexpected packet");
 	}
 }
@@ -279,14 +281,15 @@ static void on_closed(void *arg, struct hf_conn *conn, int err, const char *deta
 	struct load *l = c->load;
 
 	(void)conn;
+	(void)err;
 	c->conn = NULL;
 	c->dead = true;
 	hf_buf_fini(&c->in);
-	if (l->stopping)
+	if (l->leaving)
 		return;
 	l->errors++;
 	l->in_flight -= c->n_in_flight;
-	fprintf(stderr, "%s: connection lost: %s (%s)\n", c->id, detail, hf_strerror(err));
+	fprintf(stderr, "%s: connection lost: %s\n", c->id, detail);
 	if (!c->connected) {
 		l->n_failed++;
 		one_settled(l);
@@ -563,7 +566,7 @@ static uint64_t percentile(const struct load *l, double share)
 
 static int print_result(struct load *l)
 {
-	double seconds = l->opt.seconds ? (double)l->opt.seconds
+	double seconds = l->opt.seconds && l->stopping ? (double)l->opt.seconds
 					: (double)(l->last_ack_ns - l->begin_ns) / 1e9;
 	int64_t lost = l->in_flight;
 
@@ -621,7 +624,7 @@ static void clean_up(struct load *l)
 	if (l->loop) {
 		struct hf_timer *end;
 
-		l->stopping = true;
+		l->stopping = l->leaving = true;
 		for (int64_t i = 0; i < l->n_started; i++) {
 			if (!l->clients[i].conn)
 				continue;

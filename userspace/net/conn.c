@@ -46,7 +46,7 @@ struct hf_conn {
 	int fd, err;
 	int events;
 	uint8_t state;
-	bool paused, blocked, was_full;
+	bool paused, blocked, was_full, by_peer;
 	uint32_t offered;		/* length of the write to repeat after WANT_WRITE, 0 = none */
 	char peer[56];
 };
@@ -139,7 +139,7 @@ static void close_now(struct hf_conn *c)
 		hf_tls_shutdown(c->tls);
 	shutdown(c->fd, SHUT_WR);
 	drop_leftover(c);
-	finish(c, c->err, c->detail);
+	finish(c, 0, c->by_peer ? "closed by peer" : NULL);
 }
 
 static void out_empty(struct hf_conn *c)
@@ -250,6 +250,7 @@ static void peer_eof(struct hf_conn *c)
 {
 	/* What the owner has already answered still goes out, as after hf_conn_close. */
 	c->state = CONN_CLOSING;
+	c->by_peer = true;
 	update_events(c);
 	hf_task_at_turn_end(c->loop, &c->flush_task);
 }
