@@ -16,7 +16,6 @@ enum {
 	PACKET_MAX_CONNECT = 64 * 1024,		/* before a child is known */
 	PACKET_MAX = HF_MSG_MAX_SIZE + 4096,	/* topic prefix and packet head on top of the message */
 	IN_CAP = 2 * PACKET_MAX,
-	NAME_MAX_LOG = 160,
 };
 
 static const struct end_info {
@@ -29,28 +28,16 @@ static const struct end_info {
 #undef END_ROW
 };
 
-/* A peer chose these bytes: no control characters into the log. */
-static const char *loggable(const char *text, char out[NAME_MAX_LOG])
-{
-	size_t i;
-
-	for (i = 0; text && text[i] && i + 1 < NAME_MAX_LOG; i++)
-		out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
-	out[i] = '\0';
-	return i ? out : "-";
-}
-
 static void note_end(struct hf_session *s, enum hf_end why, const char *detail)
 {
 	static struct hf_log_limit limits[HF_END__COUNT];
 	const struct end_info *info = &end_infos[why];
-	char name[NAME_MAX_LOG], more[NAME_MAX_LOG];
 
 	if (info->metric >= 0)
 		hf_metric_add((unsigned)info->metric, 1);
 	hf_log_limited(&limits[why], info->level, info->event, "peer %s child %s: %s%s%s",
-		       s->conn ? hf_conn_peer(s->conn) : "-", loggable(s->ident, name), info->text,
-		       detail ? ": " : "", detail ? loggable(detail, more) : "");
+		       s->conn ? hf_conn_peer(s->conn) : "-", s->ident ? s->ident : "-", info->text,
+		       detail ? ": " : "", detail ? detail : "");
 }
 
 static bool waiting(const struct hf_session *s)

@@ -173,8 +173,12 @@ static void refused(struct hf_session *s, int err)
 	if (err == HF_EFULL) {
 		hf_metric_add(HF_M_PUBLISH_FULL, 1);
 		s->damp = true;
-		if (!s->held_until_ms)	/* pings go on until then */
-			s->held_until_ms = hf_loop_now_ms(s->w->loop) + HF_HOLD_MS;
+		if (s->held_until_ms)
+			return;
+		/* Pings are answered until then; publishes behind it are read and dropped, so they need no room. */
+		s->held_until_ms = hf_loop_now_ms(s->w->loop) + HF_HOLD_MS;
+		s->wait_fifo = false;
+		hf_session_wake(s);
 	} else {
 		hf_metric_add(HF_M_PUBLISH_STORE_ERROR, 1);
 		s->damp = true;
