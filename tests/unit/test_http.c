@@ -3,6 +3,7 @@
 #include "http/http_int.h"
 
 #include "core/util.h"
+#include "pki.h"
 
 #include <holdfast/err.h>
 
@@ -370,6 +371,7 @@ static void test_client_leaves(void **state)
 static void test_too_many(void **state)
 {
 	const struct hf_http_srv_cfg cfg = { .max_conns = 1 };
+	struct hf_http_srv_refusals n;
 	struct world w;
 	int first;
 
@@ -384,6 +386,9 @@ static void test_too_many(void **state)
 	hf_timer_start(w.tick, 1, 1);
 	hf_loop_run(w.loop);
 	assert_true(w.saw_eof);
+	hf_http_srv_refusals(w.srv, &n);
+	assert_int_equal(n.conns, 1);
+	assert_int_equal(n.requests, 0);
 	close(first);
 	world_fini(&w);
 }
@@ -441,6 +446,41 @@ static void test_client(void **state)
 	world_fini(&w);
 }
 
+static void test_client_over_tls(void **state)
+{
+	struct hf_tls_server_cfg tls_cfg;
+	struct hf_http_srv_cfg cfg = { 0 };
+	struct hf_http_call_cfg call_cfg;
+	struct hf_http_call *call;
+	struct hf_tls_ctx *client;
+	struct pki pki;
+	struct world w;
+
+	(void)state;
+	assert_int_equal(hf_tls_global_init(), 0);
+	assert_int_equal(pki_make(&pki), 0);
+	tls_cfg = (struct hf_tls_server_cfg){ .cert_file = pki.cert, .key_file = pki.key };
+	assert_int_equal(hf_tls_ctx_create_server(&tls_cfg, &cfg.tls), 0);
+	assert_int_equal(hf_tls_ctx_create_client(pki.ca, &client), 0);
+	world_init(&w, &cfg);
+	call_cfg = (struct hf_http_call_cfg){
+		.addr = (struct sockaddr *)&w.addr, .addr_len = sizeof w.addr, .host = "gw.test", .tls = client,
+		.method = "GET", .target = "/t",
+	};
+	assert_int_equal(hf_http_call(w.loop, &call_cfg, on_reply, &w, &call), 0);
+	hf_loop_run(w.loop);
+	assert_int_equal(w.reply_err, 0);
+	assert_string_equal(w.reply_body, "GET|/t|");
+	call_cfg.host = "other.test";
+	assert_int_equal(hf_http_call(w.loop, &call_cfg, on_reply, &w, &call), 0);
+	hf_loop_run(w.loop);
+	assert_int_equal(w.reply_err, HF_ETLS);
+	world_fini(&w);
+	hf_tls_ctx_unref(&cfg.tls);
+	hf_tls_ctx_unref(&client);
+	pki_remove(&pki);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -451,6 +491,7 @@ int main(void)
 		cmocka_unit_test(test_client_leaves),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_client),
+		cmocka_unit_test(test_client_over_tls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

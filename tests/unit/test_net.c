@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -500,6 +501,48 @@ static void test_unix(void **state)
 	world_fini(&w);
 }
 
+/* Without descriptors a peer is refused at once instead of waiting, and the next one is served again. */
+static void test_no_descriptors(void **state)
+{
+	struct rlimit old, low;
+	int fd, second, fill[64], n = 0;
+	struct world w;
+	char in;
+
+	(void)state;
+	world_init(&w, false);
+	w.stop_at_closed = 1;
+	w.srv.reply_and_close = true;
+	fd = raw_connect(&w);
+	second = raw_connect(&w);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	low = old;
+	low.rlim_cur = (rlim_t)second + 20;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+	while (n < 64 && (fill[n] = dup(fd)) >= 0)
+		n++;
+	assert_true(n < 64);
+	/* One place is left: the first peer takes it and the second is refused. */
+	close(fill[--n]);
+	assert_int_equal(write(fd, "x", 1), 1);
+	world_run(&w);
+	assert_int_equal(w.srv.got, 1);
+	assert_int_equal(recv(second, &in, 1, 0), 0);
+	while (n > 0)
+		close(fill[--n]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	close(fd);
+	close(second);
+	w.srv.n_closed = 0;
+	w.srv.got = 0;
+	fd = raw_connect(&w);
+	assert_int_equal(write(fd, "x", 1), 1);
+	world_run(&w);
+	assert_int_equal(w.srv.got, 1);
+	close(fd);
+	world_fini(&w);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -531,6 +574,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_name),
 		cmocka_unit_test(test_listen_text),
 		cmocka_unit_test(test_unix),
+		cmocka_unit_test(test_no_descriptors),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -31,6 +31,9 @@ struct hf_http_srv_cfg {
 int hf_http_srv_create(struct hf_loop *loop, int listen_fd, const struct hf_http_srv_cfg *cfg,
 		       hf_http_handler handler, void *arg, struct hf_http_srv **ret_srv);
 void hf_http_srv_destroy(struct hf_http_srv **srv);
+/* What was turned away since the start: connections over max_conns, requests refused here (400 408 413 431 505). */
+struct hf_http_srv_refusals { uint64_t conns, requests; };
+void hf_http_srv_refusals(const struct hf_http_srv *srv, struct hf_http_srv_refusals *ret_n);
 bool hf_http_header(const struct hf_http_request *req, const char *name, struct hf_span *ret_value);
 /* Value of a query parameter, decoded into out (reset first); false when absent. */
 bool hf_http_query(const struct hf_http_request *req, const char *name, struct hf_buf *out);

@@ -31,6 +31,7 @@ struct hf_http_srv {
 	void *arg;
 	struct hf_list conns;
 	unsigned n_conns;
+	struct hf_http_srv_refusals refusals;
 	struct hf_log_limit full_limit, refuse_limit;
 };
 
@@ -113,6 +114,7 @@ static void refuse(struct srv_conn *sc, int status, const char *reason)
 {
 	char text[128];
 
+	sc->srv->refusals.requests++;
 	hf_log_limited(&sc->srv->refuse_limit, HF_LOG_WARN, "http.refused", "%s: %d %s: %s",
 		       hf_conn_peer(sc->conn), status, hf_http_reason_phrase(status), reason);
 	snprintf(text, sizeof text, "{\"Message\":\"%s\"}", reason);
@@ -244,6 +246,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 
 	(void)peer;
 	if (srv->n_conns >= srv->cfg.max_conns) {
+		srv->refusals.conns++;
 		hf_log_limited(&srv->full_limit, HF_LOG_WARN, "http.full", "connection refused: %u are open",
 			       srv->n_conns);
 		close(fd);
@@ -325,6 +328,11 @@ void hf_http_srv_destroy(struct hf_http_srv **psrv)
 	}
 	hf_tls_ctx_unref(&srv->cfg.tls);
 	free(srv);
+}
+
+void hf_http_srv_refusals(const struct hf_http_srv *srv, struct hf_http_srv_refusals *ret_n)
+{
+	*ret_n = srv->refusals;
 }
 
 bool hf_http_header(const struct hf_http_request *req, const char *name, struct hf_span *ret_value)
