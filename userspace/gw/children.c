@@ -7,6 +7,8 @@
 #include <holdfast/err.h>
 #include <stdlib.h>
 
+#define EXPIRY_SHOWN_MAX 253402300799	/* the end of year 9999: tokens may say anything */
+
 static json_t *subs_json(const struct hf_subs *subs)
 {
 	json_t *list = json_array();
@@ -39,7 +41,7 @@ json_t *hf_session_json(const struct hf_session *s)
 			 "subscriptions", subs_json(s->subs), "tls", tls ? hf_tls_version(tls) : "none",
 			 "cipher", tls ? hf_tls_cipher(tls) : "none", "inflight", (int)(s->fifo_n + s->n_down_out),
 			 "accepted", (json_int_t)s->accepted, "auth", s->token_len ? "sas" : "x509",
-			 "expires", time_json(s->expiry_s * 1000), "cleanSession", (int)s->clean);
+			 "expires", time_json(hf_min(s->expiry_s, (int64_t)EXPIRY_SHOWN_MAX) * 1000), "cleanSession", (int)s->clean);
 }
 
 static void add_item(struct hf_gw_children_query *q, json_t *item)

@@ -58,10 +58,12 @@ void hf_session_end(struct hf_session *s, enum hf_end why, const char *detail)
 	s->state = HF_S_CLOSING;
 	hf_session_fail_downs(s);
 	hf_session_detach_twins(s);
-	if (why == HF_END_BYE || why == HF_END_SHUTDOWN)
+	if (why == HF_END_BYE || why == HF_END_SHUTDOWN || !s->claimed)
 		hf_msg_unref(&s->will);
-	if (s->conn)
-		hf_conn_close(s->conn);
+	if (s->will)
+		hf_session_publish_will(s);
+	hf_conn_close(s->conn);
+	hf_session_settle(s);	/* the identity is free as soon as nothing is outstanding */
 }
 
 /* --- packets -------------------------------------------------------------------------------------------- */
@@ -214,6 +216,13 @@ static enum hf_end closed_reason(const struct hf_session *s, int err)
 	return err == HF_ETIMEOUT ? HF_END_SLOW_HANDSHAKE : err == HF_ETLS ? HF_END_TLS : HF_END_PEER;
 }
 
+static void uncount(struct hf_session *s)
+{
+	if (s->counted)
+		hf_metric_add(HF_M_CHILDREN, -1);
+	s->counted = false;
+}
+
 static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 {
 	struct hf_session *s = arg;
@@ -223,6 +232,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 		note_end(s, closed_reason(s, err), detail && *detail ? detail : err ? hf_strerror(err) : NULL);
 	s->state = HF_S_DEAD;
 	s->conn = NULL;
+	uncount(s);
 	atomic_fetch_sub(&s->w->gw->n_conns, 1);
 	hf_metric_add(HF_M_CONN_OPEN, -1);
 	hf_task_cancel(&s->task);
@@ -302,19 +312,20 @@ static void leave(struct hf_session *s)
 {
 	s->claimed = false;
 	hf_map_remove(s->w->by_ident, hf_span_str(s->ident));
-	hf_metric_add(HF_M_CHILDREN, -1);
+}
+
+static void depart(struct hf_session *s)
+{
+	leave(s);
+	hf_session_presence(s, false);
+	s->ticket->damp = s->damp;
+	hf_dir_gone(hf_take(s->ticket));
 }
 
 static void session_free(struct hf_session *s)
 {
 	struct hf_worker *w = s->w;
 
-	if (s->claimed) {
-		leave(s);
-		hf_session_presence(s, false);
-		s->ticket->damp = s->damp;
-		hf_dir_gone(hf_take(s->ticket));
-	}
 	hf_session_free_fifo(s);
 	hf_msg_unref(&s->will);
 	if (s->token) {
@@ -342,6 +353,7 @@ void hf_session_finish_release(struct hf_session *s)
 	rel = hf_take(s->release);
 	if (s->claimed) {
 		leave(s);
+		uncount(s);
 		hf_dir_mail_free(hf_take(s->ticket));
 	}
 	hf_dir_released(rel);
@@ -359,6 +371,8 @@ void hf_session_settle(struct hf_session *s)
 	}
 	if (s->stopping)
 		hf_session_end(s, HF_END_SHUTDOWN, NULL);
+	if (ended(s) && s->claimed)
+		depart(s);
 	if (!s->conn)
 		session_free(s);
 }

@@ -66,7 +66,7 @@ struct hf_session {
 	uint16_t device_len;
 	uint16_t keep_alive_s, next_packet_id;
 	enum hf_session_state state : 8;
-	bool claimed : 1, clean : 1, chain_trusted : 1, stopping : 1, damp : 1;
+	bool claimed : 1, clean : 1, chain_trusted : 1, stopping : 1, damp : 1, counted : 1;
 	bool wait_claim : 1, wait_state : 1, wait_fifo : 1, wait_credit : 1;	/* why reading is blocked */
 	struct hf_subs *subs;		/* filters in force */
 	uint8_t *token;			/* SAS text for the re-checks; wiped */

@@ -258,6 +258,7 @@ void hf_session_granted(struct hf_dir_mail *t)
 	s->state = HF_S_UP;
 	s->connected_wall_ms = hf_clock_wall_ms();
 	plan_check(s, hf_loop_now_ms(s->w->loop));
+	s->counted = true;
 	hf_metric_add(HF_M_CHILDREN, 1);
 	hf_mqtt_put_connack(hf_conn_out(s->conn), present, HF_CONNACK_OK);
 	hf_conn_flush_later(s->conn);
