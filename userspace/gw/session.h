@@ -81,6 +81,7 @@ struct hf_session {
 	unsigned n_down_wait, n_down_out;
 	struct hf_list twins;		/* struct hf_twin_job */
 	unsigned n_twins;
+	atomic_bool broken;		/* see struct hf_store_append */
 	uint64_t sid, last_rx_ms, since_ms, deadline_ms, held_until_ms, next_check_ms, accepted;
 	int64_t connected_wall_ms, expiry_s;
 };

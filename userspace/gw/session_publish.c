@@ -218,6 +218,8 @@ static void append(struct hf_session *s, struct hf_pub *p, struct hf_msg *msg)
 	p->app.msg = msg;
 	p->app.reply_to = s->w->inbox;
 	p->app.done = append_done;
+	if (!p->is_will)
+		p->app.broken = &s->broken;
 	hf_store_append(s->w->gw->store, &p->app);
 }
 

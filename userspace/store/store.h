@@ -37,6 +37,9 @@ struct hf_store_append {
 	struct hf_inbox *reply_to;
 	void (*done)(struct hf_store_append *req);	/* on reply_to's thread */
 	struct hf_msg *msg;		/* a reference of the caller's, kept by the caller */
+	/* NULL, or the mark of one ordered stream of appends: the writer sets it when it refuses one of them and then
+	 * refuses those whose mark is set, so that no message passes a refused one that will come again. */
+	atomic_bool *broken;
 	int err;			/* 0 accepted and durable; HF_EFULL refused; -EIO ... */
 	uint64_t seq;
 };
