@@ -93,7 +93,7 @@ uint64_t hf_store_now_ms(const struct hf_store *store);	/* store time (architect
 /* --- gauges and ledger ----------------------------------------------------------------------------- */
 struct hf_store_gauges {
 	uint64_t pending, pending_bytes, accepted, delivered, expired, evicted, refused, purged;
-	uint64_t oldest_age_ms, used_bytes, max_bytes, commits, commit_us_sum, appends, next_seq;
+	uint64_t used_bytes, max_bytes, commits, commit_us_sum, appends, next_seq;
 	bool failed, full;
 };
 void hf_store_gauges(const struct hf_store *store, struct hf_store_gauges *ret);	/* any thread, wait-free */

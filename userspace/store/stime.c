@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Store time: elapsed real seconds, immune to jumps of the wall clock (architecture 6.5). */
+#include "core/clock.h"
+#include "core/util.h"
+#include "store/store_int.h"
+#include <sys/timex.h>
+
+/* The kernel says that something disciplines the clock. */
+static bool wall_is_trusted(void)
+{
+	struct timex t = { 0 };
+
+	return adjtimex(&t) != TIME_ERROR && !(t.status & STA_UNSYNC);
+}
+
+static void boot_id(char out[40])
+{
+	hf_autobuf struct hf_buf b = HF_BUF_INIT(4096);
+
+	out[0] = 0;
+	if (hf_read_file("/proc/sys/kernel/random/boot_id", 64, &b) == 0 && hf_buf_len(&b) >= 36) {
+		memcpy(out, hf_buf_span(&b).ptr, 36);
+		out[36] = 0;
+	}
+}
+
+/* Stored: store time, boottime, wall ms, trusted, boot id. */
+void hf_stime_save(const struct hf_store *s, struct hf_buf *out)
+{
+	char id[40];
+
+	boot_id(id);
+	hf_buf_le64(out, hf_store_now_ms(s));
+	hf_buf_le64(out, hf_clock_boot_ms());
+	hf_buf_le64(out, (uint64_t)hf_clock_wall_ms());
+	hf_buf_u8(out, wall_is_trusted());
+	hf_buf_put(out, id, 36);
+}
+
+void hf_stime_load(struct hf_store *s, struct hf_span stored)
+{
+	struct hf_cur c = hf_cur(stored);
+	uint64_t base = hf_cur_le64(&c), boot = hf_cur_le64(&c), wall = hf_cur_le64(&c), now_boot = hf_clock_boot_ms();
+	bool trusted = hf_cur_u8(&c);
+	struct hf_span old_id = hf_cur_take(&c, 36);
+	int64_t now_wall = hf_clock_wall_ms();
+	char id[40];
+
+	boot_id(id);
+	s->time.boot_at_ms = now_boot;
+	if (c.err)
+		s->time.base_ms = 1;	/* a new store; 0 is kept for "never" */
+	else if (hf_span_is(old_id, id) && now_boot >= boot)
+		s->time.base_ms = base + (now_boot - boot);
+	else if (trusted && wall_is_trusted() && now_wall > (int64_t)wall)
+		s->time.base_ms = base + (uint64_t)(now_wall - (int64_t)wall);
+	else
+		s->time.base_ms = base;	/* the time without power is unknown: it does not count */
+}
+
+uint64_t hf_store_now_ms(const struct hf_store *s)
+{
+	return s->time.base_ms + (hf_clock_boot_ms() - s->time.boot_at_ms);
+}
