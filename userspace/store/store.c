@@ -92,8 +92,16 @@ static void on_resolve_reply(struct hf_mail *mail)
 	req->done(req);
 }
 
+/* A refused append closes its stream: what follows in it is refused too, so nothing passes it. */
+static bool stream_broken(const struct hf_store_append *req)
+{
+	return req && req->broken && atomic_load(req->broken);
+}
+
 static void answer_append(struct replies *r, struct hf_store_append *req, int err, uint64_t seq)
 {
+	if (err && req->broken)
+		atomic_store(req->broken, true);
 	req->err = err;
 	req->seq = seq;
 	req->mail.fn = on_append_reply;
@@ -108,11 +116,20 @@ static size_t op_size(const struct hf_msg *m)
 	return HF_HEADER_LEN + data <= HF_INLINE_MAX ? data + 96 : (data / HF_PART_LEN + 2) * 4200;
 }
 
+static uint64_t reserve_bytes(const struct hf_store *s)
+{
+	return hf_min((uint64_t)16 << 20, s->cfg.max_bytes / 4);
+}
+
 static uint64_t limit_bytes(const struct hf_store *s)
 {
-	uint64_t reserve = hf_min((uint64_t)16 << 20, s->cfg.max_bytes / 4);
+	return s->cfg.max_bytes - reserve_bytes(s);
+}
 
-	return s->cfg.max_bytes - reserve;
+/* Freed pages come back two commits later: the reserve must hold what three commits dirty. */
+static size_t batch_bytes(const struct hf_store *s)
+{
+	return (size_t)hf_min((uint64_t)HF_BATCH_BYTES, reserve_bytes(s) / 4);
 }
 
 static int used_bytes(struct hf_store *s, struct hf_txn *txn, uint64_t *ret_used)
@@ -144,10 +161,13 @@ static int append_ops(struct hf_store *s, struct hf_txn *txn, unsigned from, uns
 			if (r != 0)
 				break;
 		}
-		op->err = used + need > limit ? HF_EFULL : 0;
-		s->g.full = op->err != 0;
-		if (op->err)
+		s->g.full = used + need > limit;
+		op->err = s->g.full || stream_broken(op->req) ? HF_EFULL : 0;
+		if (op->err) {
+			if (op->req && op->req->broken)
+				atomic_store(op->req->broken, true);
 			continue;
+		}
 		r = hf_spool_append(s, txn, op);
 		used += need;
 	}
@@ -362,12 +382,14 @@ static void answer_early(struct hf_store *s, unsigned from)
 		struct hf_op *op = &s->ops[i];
 		struct hf_store_append *req = op->req;
 
-		if (!full) {
+		bool refuse = full || stream_broken(req);
+
+		if (!refuse) {
 			op->req = NULL;
 			op->msg = hf_msg_ref(op->msg);
 			s->ops[keep++] = *op;
 		}
-		answer_append(&out, req, full ? (s->failed ? -EIO : HF_EFULL) : 0, 0);
+		answer_append(&out, req, refuse ? (s->failed ? -EIO : HF_EFULL) : 0, 0);
 	}
 	s->n_ops = keep;
 	send_replies(&out);
@@ -388,7 +410,7 @@ static void chain(struct hf_mail ***end, struct hf_mail *mail)
 /* Moves mails into the batch until it is full; returns what is left. */
 static struct hf_mail *take_in(struct hf_store *s, struct hf_mail *mail, struct intake *in)
 {
-	while (mail && s->n_ops < HF_BATCH_OPS && s->op_bytes < HF_BATCH_BYTES) {
+	while (mail && s->n_ops < HF_BATCH_OPS && s->op_bytes < batch_bytes(s)) {
 		struct hf_mail *next = mail->next;
 
 		if (mail->fn == tag_append)
@@ -435,7 +457,7 @@ static void *writer(void *arg)
 		if (s->cfg.interval_ms && s->n_ops > before)
 			answer_early(s, before);
 		due = s->n_ops && (!s->cfg.interval_ms || stop || s->n_ops >= HF_BATCH_OPS ||
-				   s->op_bytes >= HF_BATCH_BYTES || wait_ms(s) == 0);
+				   s->op_bytes >= batch_bytes(s) || wait_ms(s) == 0);
 		sweep = !s->failed ? hf_expire_due(s, hf_store_now_ms(s)) : hf_clock_mono_ms() >= s->retry_at_ms;
 		if (due || in.resolves || sweep)
 			run_batch(s, in.resolves);
