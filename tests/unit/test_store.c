@@ -108,11 +108,12 @@ static void on_record(void *arg, struct hf_record *rec)
 
 static void read_all(struct seen *s)
 {
+	const struct hf_store_reader reader = { .fn = on_record, .arg = s };
 	uint64_t from = 0;
 
 	memset(s, 0, sizeof *s);
 	while (from < 1u << 30)
-		assert_int_equal(hf_store_read(t.store, HF_CLASS_DEFAULT, 0, from, 1u << 30, 1000, on_record, s, &from), 0);
+		assert_int_equal(hf_store_read(t.store, HF_CLASS_DEFAULT, from, 1u << 30, 1000, &reader, &from), 0);
 }
 
 static void on_resolved(struct hf_store_resolve *req)

@@ -50,8 +50,8 @@ static int copy_record(struct hf_store *s, struct hf_txn *txn, struct hf_span ke
 	return *ret_msg ? 0 : -ENOMEM;
 }
 
-int hf_store_read(struct hf_store *s, uint8_t cls, uint32_t child, uint64_t from, uint64_t to, unsigned max,
-		  void (*fn)(void *arg, struct hf_record *rec), void *arg, uint64_t *ret_next)
+int hf_store_read(struct hf_store *s, uint8_t cls, uint64_t from, uint64_t to, unsigned max,
+		  const struct hf_store_reader *reader, uint64_t *ret_next)
 {
 	uint64_t deadline = hf_clock_mono_ms() + READ_MS, seq, next = to;
 	struct hf_span key, value, rest;
@@ -60,7 +60,7 @@ int hf_store_read(struct hf_store *s, uint8_t cls, uint32_t child, uint64_t from
 	struct hf_txn *txn;
 	size_t bytes = 0;
 	uint32_t target;
-	unsigned n = 0;
+	unsigned n = 0, scanned = 0;
 	int r = hf_txn_begin(s->spool, false, &txn);
 
 	if (r != 0)
@@ -76,11 +76,12 @@ int hf_store_read(struct hf_store *s, uint8_t cls, uint32_t child, uint64_t from
 
 		if (!hf_key_get(key, &target, &c, &seq) || target != HF_TARGET_UPSTREAM || c != cls || seq >= to)
 			break;
-		if (n == max || bytes > READ_BYTES || ((n & 63) == 63 && hf_clock_mono_ms() > deadline)) {
+		if (n == max || bytes > READ_BYTES || ((++scanned & 63) == 0 && hf_clock_mono_ms() > deadline)) {
 			next = seq;
 			break;
 		}
-		if (hf_header_get(value, &h, &rest) != 0 || (child && h.child != child))
+		if (hf_header_get(value, &h, &rest) != 0 ||
+		    (reader->want && !reader->want(reader->arg, h.child, seq)))
 			continue;
 		r = copy_record(s, txn, key, &h, rest, &rec.msg);
 		if (r == HF_ECORRUPT) {
@@ -99,7 +100,7 @@ int hf_store_read(struct hf_store *s, uint8_t cls, uint32_t child, uint64_t from
 		rec.cls = cls;
 		bytes += (size_t)rec.msg->props_len + rec.msg->body_len;
 		n++;
-		fn(arg, &rec);
+		reader->fn(reader->arg, &rec);
 	}
 	hf_cursor_close(&cur);
 out:

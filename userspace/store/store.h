@@ -81,11 +81,16 @@ int hf_store_state_load(struct hf_store *store, enum hf_state_table table,
 /* --- reading -------------------------------------------------------------------------------------- */
 /* A stored record, copied out. */
 struct hf_record { uint64_t seq, expiry_ms /* store time, 0 = never */, accepted_ms; uint32_t child; uint8_t cls; struct hf_msg *msg; };
-/* Reads up to `max` records of one child with seq in [from, to), oldest first, or of any child if child is 0;
- * stops after ~1 MiB or 20 ms. fn takes over rec->msg. *ret_next = where to go on (== to when finished). Any thread but
- * the writer; blocks only for page faults. */
-int hf_store_read(struct hf_store *store, uint8_t cls, uint32_t child, uint64_t from, uint64_t to, unsigned max,
-		  void (*fn)(void *arg, struct hf_record *rec), void *arg, uint64_t *ret_next);
+/* Reads up to `max` records with seq in [from, to) that `want` picks (NULL = all), oldest first; stops after
+ * ~1 MiB or 20 ms. fn takes over rec->msg. *ret_next = where to go on (== to when finished). Any thread but the
+ * writer; blocks only for page faults. want sees a record before it is copied. */
+struct hf_store_reader {
+	bool (*want)(void *arg, uint32_t child, uint64_t seq);
+	void (*fn)(void *arg, struct hf_record *rec);
+	void *arg;
+};
+int hf_store_read(struct hf_store *store, uint8_t cls, uint64_t from, uint64_t to, unsigned max,
+		  const struct hf_store_reader *reader, uint64_t *ret_next);
 /* Identity text of a child number; borrowed for the life of the store; NULL unknown. Any thread. */
 const char *hf_store_child_name(struct hf_store *store, uint32_t child);
 uint64_t hf_store_now_ms(const struct hf_store *store);	/* store time (architecture 6.5). Any thread */
