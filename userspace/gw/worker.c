@@ -175,6 +175,7 @@ static void *run(void *arg)
 	struct hf_worker *w = arg;
 
 	hf_loop_run(w->loop);
+	hf_tls_thread_fini();
 	return NULL;
 }
 

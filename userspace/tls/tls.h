@@ -11,6 +11,7 @@ struct hf_tls_ctx;
 struct hf_tls;
 
 int hf_tls_global_init(void);	/* once, before threads */
+void hf_tls_thread_fini(void);	/* at the end of a thread that used TLS: frees the library's caches (4 MB) */
 
 struct hf_tls_server_cfg {
 	const char *cert_file, *key_file;	/* PEM; cert_file holds leaf, then intermediates */

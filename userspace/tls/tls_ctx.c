@@ -26,6 +26,11 @@ int hf_tls_global_init(void)
 	return wolfSSL_Init() == WOLFSSL_SUCCESS ? 0 : HF_ETLS;
 }
 
+void hf_tls_thread_fini(void)
+{
+	wc_ecc_fp_free();
+}
+
 static int log_file(int err, const char *file, const char *what, int code)
 {
 	char buf[WOLFSSL_MAX_ERROR_SZ];
