@@ -65,6 +65,7 @@ struct hf_twin_request {
 	int status;			/* 200 204 400 429 500 504 */
 	int64_t version;		/* reported $version after a PATCH passed through; -1 = none (offline) */
 	struct hf_buf reply;		/* JSON text; owned by the requester, hf_buf_fini */
+	struct hf_upstream *up;		/* inside */
 };
 void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req);
 /* The child's answer to a method: passed to the hub under the hub's rid. Copies. */
@@ -84,6 +85,7 @@ struct hf_upstream_show {
 	struct hf_mail mail;
 	struct hf_inbox *reply_to;
 	void (*done)(struct hf_upstream_show *show);
-	json_t *result;
+	json_t *result;			/* the caller's */
+	struct hf_upstream *up;		/* inside */
 };
 void hf_upstream_show(struct hf_upstream *up, struct hf_upstream_show *show);

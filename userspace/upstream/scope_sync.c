@@ -1,0 +1,539 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The identity scope: full passes and single refreshes over the hub's HTTPS API (edgehub-behaviour 3.3, 4). A pass
+ * replaces the snapshot only when complete; a failed or partial one removes nobody. */
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/util.h"
+#include "upstream/up_int.h"
+#include <errno.h>
+#include <holdfast/err.h>
+#include <netinet/in.h>
+#include <stdio.h>
+
+#define PAGE 100
+#define RETRY_MS 5000
+#define FRESH_MS 3000
+
+enum job { JOB_NONE, JOB_PASS, JOB_SINGLE };
+struct pending_refresh {
+	struct hf_list node;
+	char ident[HF_IDENT_MAX + 1];
+};
+struct hf_scope_sync {
+	enum job job;
+	struct hf_http_call *call;
+	struct hf_scope_builder *builder;	/* of the pass */
+	char *link;				/* continuation */
+	bool classic;				/* the hub has no nested API */
+	char ident[HF_IDENT_MAX + 1];		/* of the single refresh */
+	struct hf_list queue;			/* pending_refresh */
+	unsigned n_queue;
+	bool pass_wanted;
+	uint64_t last_pass_ms, retry_at_ms;
+	unsigned n_passes, n_failures, n_pages;
+	char last_error[160];
+};
+
+static void next_job(struct hf_upstream *up);
+static void request_page(struct hf_upstream *up);
+
+/* --- denied identities: read by any thread ----------------------------------------------------------------- */
+static void set_denied(struct hf_upstream *up, const char *ident, bool denied)
+{
+	uint64_t *when;
+
+	pthread_mutex_lock(&up->denied_lock);
+	when = hf_map_get(up->denied, hf_span_str(ident));
+	if (!denied && when) {
+		hf_map_remove(up->denied, hf_span_str(ident));
+		free(when);
+	} else if (denied) {
+		if (!when && hf_map_count(up->denied) < 10000 && (when = malloc(sizeof *when)) &&
+		    hf_map_put(up->denied, hf_span_str(ident), when) != 0) {
+			free(when);
+			when = NULL;
+		}
+		if (when)
+			*when = hf_clock_mono_ms();
+	}
+	pthread_mutex_unlock(&up->denied_lock);
+}
+
+static bool is_denied(struct hf_upstream *up, const char *ident)
+{
+	const uint64_t *when;
+	bool denied;
+
+	pthread_mutex_lock(&up->denied_lock);
+	when = hf_map_get(up->denied, hf_span_str(ident));
+	denied = when && hf_clock_mono_ms() - *when < HF_DENIED_MS;
+	pthread_mutex_unlock(&up->denied_lock);
+	return denied;
+}
+
+bool hf_upstream_denied_for_now(struct hf_upstream *up, const char *ident)
+{
+	return up->state != HF_UPLINK_ONLINE || is_denied(up, ident);
+}
+
+/* --- keeping a snapshot --------------------------------------------------------------------------------------- */
+struct saved {
+	struct hf_store_state req;
+	struct hf_buf data;
+	struct hf_state_op *ops;
+	struct { size_t at, len; } *spans;
+	struct hf_scope *scope;
+};
+
+static void on_saved(struct hf_store_state *req)
+{
+	struct saved *s = hf_container_of(req, struct saved, req);
+
+	if (req->err)
+		hf_log(HF_LOG_ERR, "upstream.scope", "the scope could not be stored: %s", hf_strerror(req->err));
+	hf_buf_wipe(&s->data);
+	free(s->ops);
+	free(s->spans);
+	hf_scope_unref(&s->scope);
+	free(s);
+}
+
+static int save(struct hf_upstream *up, struct hf_scope *scope)
+{
+	struct saved *s = calloc(1, sizeof *s);
+	const struct hf_scope_ident *ident;
+	size_t pos = 0, n = 0, count = hf_scope_count(scope);
+
+	if (!s)
+		return -ENOMEM;
+	s->data = HF_BUF_INIT(256u << 20);
+	s->ops = calloc(count + 1, sizeof *s->ops);
+	s->spans = calloc(count + 1, sizeof *s->spans);
+	s->scope = hf_scope_ref(scope);	/* keys borrow from it */
+	while (s->ops && s->spans && n < count && hf_scope_next(scope, &pos, &ident)) {
+		s->spans[n].at = hf_buf_len(&s->data);
+		if (hf_scope_ident_encode(ident, &s->data) != 0)
+			continue;
+		s->spans[n].len = hf_buf_len(&s->data) - s->spans[n].at;
+		s->ops[n] = (struct hf_state_op){ HF_STATE_IDENT, true, hf_span_str(ident->id), { 0 } };
+		n++;
+	}
+	for (size_t i = 0; i < n; i++)
+		s->ops[i].value = hf_span(hf_buf_span(&s->data).ptr + s->spans[i].at, s->spans[i].len);
+	s->req = (struct hf_store_state){ .reply_to = up->inbox, .done = on_saved, .ops = s->ops, .n = (unsigned)n,
+					  .replace_ident = true };
+	if (!s->ops || !s->spans || s->data.err) {
+		s->req.err = -ENOMEM;
+		on_saved(&s->req);
+		return -ENOMEM;
+	}
+	hf_store_state(up->store, &s->req);
+	return 0;
+}
+
+/* Who lost the right to be here. Changed keys are judged by the workers, which hold the credentials. */
+static void cut_off_lost(struct hf_upstream *up, const struct hf_scope *old, const struct hf_scope *now)
+{
+	const struct hf_scope_ident *was;
+	size_t pos = 0;
+
+	while (hf_scope_next(old, &pos, &was)) {
+		const struct hf_scope_ident *is = hf_scope_find(now, hf_span_str(was->id));
+
+		if (!is)
+			up->ops->cut_off(up->arg, was->id, "left the scope");
+		else if (was->enabled && !is->enabled)
+			up->ops->cut_off(up->arg, was->id, "disabled");
+	}
+}
+
+/* Takes over `scope`. */
+static void install(struct hf_upstream *up, struct hf_scope *scope)
+{
+	struct hf_scope *old = up->scope;
+
+	up->scope = scope;
+	up->ops->scope(up->arg, scope);
+	if (old)
+		cut_off_lost(up, old, scope);
+	hf_scope_unref(&old);
+	save(up, scope);
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------- */
+static void end_job(struct hf_upstream *up, const char *error)
+{
+	struct hf_scope_sync *y = up->sync;
+
+	if (error) {
+		static struct hf_log_limit limit;
+
+		snprintf(y->last_error, sizeof y->last_error, "%s", error);
+		hf_log_limited(&limit, HF_LOG_WARN, "upstream.scope", "%s: nobody was removed", error);
+		y->n_failures++;
+		if (y->job == JOB_PASS) {
+			y->pass_wanted = true;
+			y->retry_at_ms = hf_loop_now_ms(up->loop) + RETRY_MS;
+		}
+	} else {
+		y->last_error[0] = 0;
+	}
+	hf_scope_builder_destroy(&y->builder);
+	free(y->link);
+	y->link = NULL;
+	y->job = JOB_NONE;
+	next_job(up);
+}
+
+static int call(struct hf_upstream *up, const char *method, const char *target, json_t *body, hf_http_reply_fn fn)
+{
+	const struct hf_address *a = hf_link_address(up);
+	struct sockaddr_storage addr = a->addr;
+	const char *token = hf_own_token(up);
+	hf_autobuf struct hf_buf headers = HF_BUF_INIT(8192);
+	hf_autofree char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	struct hf_http_call_cfg cfg = { .addr = (struct sockaddr *)&addr, .addr_len = a->len, .tls = up->tls,
+					.host = up->hub_host, .method = method, .target = target };
+	int r;
+
+	json_decref(body);
+	if (!token)
+		return HF_EDENIED;
+	if (addr.ss_family == AF_INET)
+		((struct sockaddr_in *)&addr)->sin_port = htons(up->https_port);
+	else
+		((struct sockaddr_in6 *)&addr)->sin6_port = htons(up->https_port);
+	hf_buf_printf(&headers, "Authorization: %s\r\nContent-Type: application/json; charset=utf-8\r\n", token);
+	cfg.extra_headers = hf_buf_cstr(&headers);
+	cfg.body = hf_span_str(text ? text : "");
+	cfg.timeout_ms = 20000;
+	r = hf_http_call(up->loop, &cfg, fn, up, &up->sync->call);
+	if (headers.mem)
+		explicit_bzero(headers.mem, headers.size);
+	return r;
+}
+
+static void target_of(const struct hf_upstream *up, const char *rest, struct hf_buf *out)
+{
+	hf_buf_puts(out, "/devices/");
+	hf_uri_encode(hf_span_str(up->edge_id), out);
+	hf_buf_printf(out, "/modules/$edgeHub/%s", rest);
+}
+
+static int add_records(struct hf_scope_builder *b, const json_t *page, unsigned *ret_n)
+{
+	static const char *const lists[] = { "devices", "modules" };
+	unsigned n = 0;
+
+	for (int k = 0; k < 2; k++) {
+		json_t *list = json_object_get(page, lists[k]), *record;
+		size_t i;
+
+		json_array_foreach(list, i, record) {
+			int r = hf_scope_builder_add_json(b, record, k == 1);
+
+			if (r == HF_EINVALID) {	/* one bad record does not stop the rest */
+				const char *id = json_string_value(json_object_get(record, "deviceId"));
+
+				hf_log(HF_LOG_WARN, "upstream.scope", "record of \"%.128s\" is not understood: skipped", id ? id : "?");
+				continue;
+			}
+			if (r != 0)
+				return r;
+			n++;
+		}
+	}
+	*ret_n = n;
+	return 0;
+}
+
+static void pass_complete(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+	struct hf_scope *scope;
+
+	if (hf_scope_builder_finish(&y->builder, hf_clock_wall_ms(), &scope) != 0) {
+		end_job(up, "scope pass: out of memory");
+		return;
+	}
+	if (!hf_scope_find(scope, hf_span_str(up->edge_id))) {
+		hf_scope_unref(&scope);
+		end_job(up, "scope pass: the answer does not hold the gateway itself");
+		return;
+	}
+	hf_log(HF_LOG_INFO, "upstream.scope", "%zu identities", hf_scope_count(scope));
+	y->last_pass_ms = hf_loop_now_ms(up->loop);
+	y->n_passes++;
+	install(up, scope);
+	end_job(up, NULL);
+}
+
+static void on_page(void *arg, int err, const struct hf_http_reply *reply)
+{
+	struct hf_upstream *up = arg;
+	struct hf_scope_sync *y = up->sync;
+	char why[160];
+	json_t *page, *link;
+	unsigned n;
+
+	y->call = NULL;
+	if (err == 0 && (reply->status == 404 || reply->status == 405) && !y->classic && !y->link) {
+		y->classic = true;	/* an older hub: first generation API */
+		request_page(up);
+		return;
+	}
+	if (err || reply->status != 200) {
+		if (!err && reply->status == 401)
+			hf_own_token_forget(up);
+		if (err)
+			snprintf(why, sizeof why, "scope pass: %s", hf_strerror(err));
+		else
+			snprintf(why, sizeof why, "scope pass: HTTP %d", reply->status);
+		end_job(up, why);
+		return;
+	}
+	page = json_loadb((const char *)reply->body.ptr, reply->body.len, 0, NULL);
+	link = json_object_get(page, "continuationLink");
+	y->n_pages++;
+	if (!json_is_object(page) || !json_object_get(page, "devices") || add_records(y->builder, page, &n) != 0) {
+		json_decref(page);
+		end_job(up, "scope pass: the answer is not a scope page");
+		return;
+	}
+	free(y->link);
+	y->link = json_string_length(link) ? strdup(json_string_value(link)) : NULL;
+	json_decref(page);
+	if (y->link)
+		request_page(up);
+	else
+		pass_complete(up);
+}
+
+static void request_page(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+	hf_autobuf struct hf_buf target = HF_BUF_INIT(16384);
+	json_t *body = NULL;
+	int r;
+
+	if (y->classic && y->link) {
+		hf_buf_puts(&target, y->link);
+	} else if (y->classic) {
+		target_of(up, "devicesAndModulesInDeviceScope?deviceCount=100&continuationToken=&api-version=2018-08-30-preview",
+			  &target);
+	} else {
+		target_of(up, "devicesAndModulesInTargetDeviceScope?api-version=2020-06-30-preview", &target);
+		body = json_pack("{s:i, s:s}", "pageSize", PAGE, "authChain", up->edge_id);
+		if (y->link)
+			json_object_set_new(body, "continuationLink", json_string(y->link));
+	}
+	r = call(up, y->classic ? "GET" : "POST", hf_buf_cstr(&target), body, on_page);
+	if (r != 0) {
+		char why[160];
+
+		snprintf(why, sizeof why, "scope pass: %s", hf_strerror(r));
+		end_job(up, why);
+	}
+}
+
+/* The current snapshot with one identity's records replaced (page) or removed (NULL). */
+static void install_single(struct hf_upstream *up, const char *ident, const json_t *page)
+{
+	struct hf_scope_builder *b = NULL;
+	const struct hf_scope_ident *i;
+	struct hf_scope *scope;
+	struct hf_buf record = HF_BUF_INIT(1u << 20);
+	size_t pos = 0;
+	unsigned n = 0;
+	int r = hf_scope_builder_create(&b);
+
+	while (r == 0 && hf_scope_next(up->scope, &pos, &i)) {
+		if (!page && strcmp(i->id, ident) == 0)
+			continue;
+		hf_buf_wipe(&record);
+		r = hf_scope_ident_encode(i, &record);
+		if (r == 0)
+			r = hf_scope_builder_add_encoded(b, hf_buf_span(&record));
+	}
+	hf_buf_wipe(&record);
+	if (r == 0 && page)
+		r = add_records(b, page, &n);
+	if (r == 0)
+		r = hf_scope_builder_finish(&b, hf_scope_synced_at_ms(up->scope), &scope);
+	if (r == 0)
+		install(up, scope);
+	hf_scope_builder_destroy(&b);
+}
+
+static void on_single(void *arg, int err, const struct hf_http_reply *reply)
+{
+	struct hf_upstream *up = arg;
+	struct hf_scope_sync *y = up->sync;
+	json_t *page = NULL;
+
+	y->call = NULL;
+	if (err == 0 && reply->status == 200)
+		page = json_loadb((const char *)reply->body.ptr, reply->body.len, 0, NULL);
+	if (page && json_array_size(json_object_get(page, "devices")) + json_array_size(json_object_get(page, "modules"))) {
+		set_denied(up, y->ident, false);
+		install_single(up, y->ident, page);
+	} else if (err == 0 && (reply->status == 200 || reply->status == 400 || reply->status == 401 || reply->status == 403 ||
+				reply->status == 404)) {
+		/* an explicit negative: only that takes a right away */
+		set_denied(up, y->ident, true);
+		if (hf_scope_find(up->scope, hf_span_str(y->ident)))
+			install_single(up, y->ident, NULL);
+	}
+	json_decref(page);
+	end_job(up, NULL);
+}
+
+static void request_single(struct hf_upstream *up, const char *ident)
+{
+	const char *slash = strchr(ident, '/');
+	hf_autobuf struct hf_buf target = HF_BUF_INIT(4096);
+	json_t *body = json_pack("{s:s%, s:s}", "targetDeviceId", ident,
+				 slash ? (size_t)(slash - ident) : strlen(ident), "authChain", up->edge_id);
+
+	snprintf(up->sync->ident, sizeof up->sync->ident, "%s", ident);
+	if (slash)
+		json_object_set_new(body, "targetModuleId", json_string(slash + 1));
+	target_of(up, "getDeviceAndModuleOnBehalfOf?api-version=2020-06-30-preview", &target);
+	if (call(up, "POST", hf_buf_cstr(&target), body, on_single) != 0)
+		end_job(up, "single refresh could not be started");
+}
+
+static void next_job(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+
+	if (y->job != JOB_NONE || up->stopping || !hf_link_online(up))
+		return;
+	if (y->pass_wanted && hf_loop_now_ms(up->loop) >= y->retry_at_ms) {
+		y->pass_wanted = false;
+		y->classic = false;
+		y->job = JOB_PASS;
+		if (hf_scope_builder_create(&y->builder) == 0)
+			request_page(up);
+		else
+			end_job(up, "scope pass: out of memory");
+	} else if (!hf_list_empty(&y->queue)) {
+		struct pending_refresh *p = hf_container_of(y->queue.next, struct pending_refresh, node);
+		char ident[HF_IDENT_MAX + 1];
+
+		memcpy(ident, p->ident, sizeof ident);
+		hf_list_del(&p->node);
+		free(p);
+		y->n_queue--;
+		y->job = JOB_SINGLE;
+		request_single(up, ident);
+	}
+}
+
+void hf_scope_sync_start(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+
+	if (y->last_pass_ms && hf_loop_now_ms(up->loop) - y->last_pass_ms < FRESH_MS)
+		return;
+	y->pass_wanted = true;
+	y->retry_at_ms = 0;
+	next_job(up);
+}
+
+void hf_scope_sync_refresh(struct hf_upstream *up, const char *ident)
+{
+	struct hf_scope_sync *y = up->sync;
+	struct pending_refresh *p;
+	struct hf_list *pos;
+
+	if (!hf_link_online(up) || is_denied(up, ident) || y->n_queue >= 256)
+		return;
+	hf_list_for_each(pos, &y->queue)
+		if (strcmp(hf_container_of(pos, struct pending_refresh, node)->ident, ident) == 0)
+			return;
+	if (y->job == JOB_SINGLE && strcmp(y->ident, ident) == 0)
+		return;
+	p = calloc(1, sizeof *p);
+	if (!p)
+		return;
+	snprintf(p->ident, sizeof p->ident, "%s", ident);
+	hf_list_add_tail(&y->queue, &p->node);
+	y->n_queue++;
+	next_job(up);
+}
+
+void hf_scope_sync_tick(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+
+	if (y->last_pass_ms && hf_loop_now_ms(up->loop) - y->last_pass_ms > (uint64_t)up->scope_refresh_s * 1000)
+		y->pass_wanted = true;
+	next_job(up);
+}
+
+static void on_stored(void *arg, struct hf_span key, struct hf_span value)
+{
+	if (hf_scope_builder_add_encoded(arg, value) != 0)
+		hf_log(HF_LOG_ERR, "upstream.scope", "stored record of \"%.*s\" cannot be read: skipped", (int)hf_min(key.len, 128u),
+		       (const char *)key.ptr);
+}
+
+int hf_scope_sync_init(struct hf_upstream *up)
+{
+	struct hf_scope_builder *b;
+	int r;
+
+	up->sync = calloc(1, sizeof *up->sync);
+	if (!up->sync)
+		return -ENOMEM;
+	hf_list_init(&up->sync->queue);
+	pthread_mutex_init(&up->denied_lock, NULL);
+	r = hf_map_create(&up->denied);
+	if (r == 0)
+		r = hf_scope_builder_create(&b);
+	if (r != 0)
+		return r;
+	r = hf_store_state_load(up->store, HF_STATE_IDENT, on_stored, b);
+	if (r == 0)
+		r = hf_scope_builder_finish(&b, 0, &up->scope);
+	hf_scope_builder_destroy(&b);
+	if (r == 0)
+		up->ops->scope(up->arg, up->scope);
+	return r;
+}
+
+void hf_scope_sync_fini(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+	struct hf_list *pos, *tmp;
+	struct hf_span key;
+	size_t at = 0;
+	void *v;
+
+	if (!y)
+		return;
+	hf_http_call_cancel(&y->call);
+	hf_scope_builder_destroy(&y->builder);
+	hf_list_for_each_safe(pos, tmp, &y->queue)
+		free(hf_container_of(pos, struct pending_refresh, node));
+	while (up->denied && hf_map_next(up->denied, &at, &key, &v))
+		free(v);
+	hf_map_destroy(&up->denied);
+	pthread_mutex_destroy(&up->denied_lock);
+	free(y->link);
+	free(y);
+	up->sync = NULL;
+	hf_scope_unref(&up->scope);
+}
+
+json_t *hf_scope_sync_show(const struct hf_upstream *up)
+{
+	char at[32] = "";
+
+	if (hf_scope_synced_at_ms(up->scope))
+		hf_iso8601(hf_scope_synced_at_ms(up->scope), at);
+	return json_pack("{s:i, s:s, s:i, s:i, s:b, s:s}", "identities", (int)hf_scope_count(up->scope), "syncedAt", at, "passes",
+			 up->sync->n_passes, "failures", up->sync->n_failures, "classicApi", up->sync->classic, "lastError",
+			 up->sync->last_error);
+}

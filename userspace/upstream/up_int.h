@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* upstream/up_int.h - shared inside upstream/. Everything belongs to the upstream thread unless marked. */
+#pragma once
+#include "core/map.h"
+#include "http/http.h"
+#include "kern/nl.h"
+#include "mqtt/mqtt_codec.h"
+#include "net/conn.h"
+#include "upstream/backoff.h"
+#include "upstream/pump.h"
+#include "upstream/resolve.h"
+#include "upstream/upstream.h"
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define HF_SESSION_CONNECTING_MAX 20	/* handshakes in progress at once */
+#define HF_SESSION_IDLE_MS 60000
+#define HF_OP_TIMEOUT_MS 20000		/* twin requests, edgehub-behaviour 5.3 */
+#define HF_UNANSWERED_MS 30000		/* architecture 6.3 */
+#define HF_OWN_TOKEN_S 3600
+#define HF_DENIED_MS 120000
+
+struct hf_session;
+struct hf_twin;
+struct hf_scope_sync;
+
+struct hf_upstream {
+	/* immutable */
+	char *hub_host, *edge_id, *own_id, *key, *dns_servers;
+	uint16_t mqtt_port, https_port;
+	uint32_t scope_refresh_s, max_sessions;
+	int64_t ttl_default;
+	struct hf_tls_ctx *tls;
+	struct hf_store *store;
+	const struct hf_upstream_ops *ops;
+	void *arg;
+
+	pthread_t thread;
+	struct hf_loop *loop;
+	struct hf_inbox *inbox;
+	struct hf_pump *pump;
+	struct hf_timer *tick;			/* 1 s: time-outs, pings, idle sessions */
+
+	/* link.c */
+	_Atomic int state;			/* any thread reads */
+	struct hf_resolver *resolver;
+	struct hf_nl *nl;
+	struct hf_timer *retry, *settle;
+	struct hf_backoff backoff;
+	struct hf_address addrs[HF_RESOLVE_MAX];
+	unsigned n_addrs, addr_at, n_tries;
+	bool attempting, stopping, starting_waiting;
+	uint64_t since_ms, attempt_ms, last_wake_ms;
+	int64_t since_wall_ms;
+	char last_error[200], addr_text[80];
+
+	/* sessions */
+	struct hf_map *sessions;		/* ident -> hf_session */
+	struct hf_session *own;
+	unsigned n_connecting, n_up;
+	struct hf_list waiting;			/* sessions that wait for their turn to connect */
+	char *token;				/* of own_id; wiped */
+	int64_t token_expiry_s;
+	uint64_t next_rid;
+
+	/* scope_sync.c */
+	struct hf_scope *scope;
+	struct hf_scope_sync *sync;
+	pthread_mutex_t denied_lock;
+	struct hf_map *denied;			/* ident -> uint64_t * when; any thread, under the lock */
+
+	/* twins */
+	struct hf_map *twins;			/* ident -> hf_twin */
+	int64_t ttl_s;
+	bool ttl_from_twin;
+	struct { uint64_t twin_local, twin_passed, downs, conn_failures, reconnects; } n;
+};
+
+/* upstream.c: a mail that carries a call to the upstream thread */
+struct hf_up_call {
+	struct hf_mail mail;
+	struct hf_upstream *up;
+};
+
+/* link.c */
+int hf_link_init(struct hf_upstream *up);
+void hf_link_fini(struct hf_upstream *up);
+void hf_link_start(struct hf_upstream *up);
+void hf_link_wake(struct hf_upstream *up, const char *why);	/* try now, without back-off */
+void hf_link_own_up(struct hf_upstream *up);
+void hf_link_own_down(struct hf_upstream *up, const char *why);
+bool hf_link_online(const struct hf_upstream *up);
+const struct hf_address *hf_link_address(const struct hf_upstream *up);	/* that the own session uses */
+json_t *hf_link_show(struct hf_upstream *up);
+
+/* session.c */
+struct hf_session *hf_session_get(struct hf_upstream *up, const char *ident);	/* finds or makes; NULL ENOMEM */
+struct hf_session *hf_session_find(struct hf_upstream *up, struct hf_span ident);
+void hf_session_want(struct hf_session *s);		/* open it when the link allows */
+bool hf_session_is_up(const struct hf_session *s);
+void hf_session_drop(struct hf_session *s, int err, const char *why);
+void hf_session_drop_all(struct hf_upstream *up, int err, const char *why);
+void hf_session_start_waiting(struct hf_upstream *up);
+void hf_session_open_wanted(struct hf_upstream *up);	/* link came online */
+void hf_session_tick(struct hf_upstream *up);
+void hf_session_free_all(struct hf_upstream *up);
+int hf_session_connect(struct hf_session *s, const struct hf_address *addr);
+const char *hf_session_ident(const struct hf_session *s);
+struct hf_upstream *hf_session_up(const struct hf_session *s);
+void hf_session_presence(struct hf_session *s, bool connected, unsigned subs, const char *client_type, const char *model_id);
+unsigned hf_session_subs(const struct hf_session *s);	/* of the child, 0 when it is away */
+unsigned hf_session_generation(const struct hf_session *s);
+/* QoS 0 publish on an up session. */
+void hf_session_publish(struct hf_session *s, struct hf_span topic, struct hf_span body);
+bool hf_session_local_addr(const struct hf_session *s, struct sockaddr_storage *ret_addr);
+const char *hf_own_token(struct hf_upstream *up);	/* valid now; NULL on ENOMEM or bad key */
+void hf_own_token_forget(struct hf_upstream *up);	/* the hub refused it */
+
+/* session_packets.c */
+void hf_session_on_publish(struct hf_session *s, const struct hf_mqtt_publish *p);
+void hf_session_send_desired(struct hf_session *s, int64_t version, struct hf_span body);	/* to the child */
+
+/* scope_sync.c */
+int hf_scope_sync_init(struct hf_upstream *up);
+void hf_scope_sync_fini(struct hf_upstream *up);
+void hf_scope_sync_start(struct hf_upstream *up);	/* a full pass, unless one runs */
+void hf_scope_sync_tick(struct hf_upstream *up);
+void hf_scope_sync_refresh(struct hf_upstream *up, const char *ident);
+json_t *hf_scope_sync_show(const struct hf_upstream *up);
+
+/* twin_sync.c */
+int hf_twins_load(struct hf_upstream *up);
+void hf_twins_fini(struct hf_upstream *up);
+void hf_twin_handle(struct hf_upstream *up, struct hf_twin_request *req);
+void hf_twin_session_up(struct hf_session *s);		/* reconcile */
+void hf_twin_session_down(struct hf_upstream *up, const char *ident);
+void hf_twin_on_response(struct hf_session *s, int status, struct hf_span rid, int64_t version, struct hf_span body);
+void hf_twin_on_desired(struct hf_session *s, int64_t version, struct hf_span body);
+bool hf_twin_wants_session(struct hf_upstream *up, const char *ident);
+void hf_twin_open_pending(struct hf_upstream *up);	/* sessions for identities with unsent patches */
+void hf_twin_tick(struct hf_upstream *up);
+void hf_twin_subscribed(struct hf_session *s);		/* the child asked for desired patches */
+/* own_twin.c */
+void hf_own_twin_apply(struct hf_upstream *up, const json_t *desired, bool from_hub);

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The upstream thread: assembly, and the calls that reach it from other threads as mails. */
+#include "upstream/upstream.h"
+#include "auth/sas.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/util.h"
+#include "upstream/session_int.h"
+#include <errno.h>
+#include <holdfast/err.h>
+#include <stdio.h>
+
+/* --- pump's view of the sessions -------------------------------------------------------------------------- */
+static int pump_send(void *arg, uint32_t child, uint64_t seq, struct hf_msg *msg, bool dup)
+{
+	struct hf_upstream *up = arg;
+	struct hf_session *s = hf_session_find(up, hf_msg_from(msg));
+
+	(void)child;
+	return s ? hf_session_send(s, seq, msg, dup) : HF_EFULL;
+}
+
+static void pump_want(void *arg, uint32_t child, const char *ident)
+{
+	struct hf_upstream *up = arg;
+	struct hf_session *s = hf_session_get(up, ident);
+
+	if (!s)
+		return;
+	s->child = child;
+	if (hf_session_is_up(s))
+		hf_pump_session_up(up->pump, child);
+	else
+		hf_session_want(s);
+}
+
+static const struct hf_pump_ops pump_ops = { .send = pump_send, .want_session = pump_want };
+
+/* --- mails -------------------------------------------------------------------------------------------------- */
+struct call {
+	struct hf_mail mail;
+	struct hf_upstream *up;
+	char ident[HF_IDENT_MAX + 1];
+	bool connected;
+	unsigned subs;
+	int status;
+	char *client_type, *model_id;
+	size_t rid_len, body_len;
+	uint8_t data[];		/* rid, body */
+};
+
+static struct call *new_call(struct hf_upstream *up, const char *ident, void (*fn)(struct hf_mail *), size_t extra)
+{
+	struct call *c = calloc(1, sizeof *c + extra);
+
+	if (!c) {
+		hf_log(HF_LOG_ERR, "upstream.memory", "%s: a notice to the uplink is lost", ident);
+		return NULL;
+	}
+	c->mail.fn = fn;
+	c->up = up;
+	snprintf(c->ident, sizeof c->ident, "%s", ident);
+	return c;
+}
+
+static void free_call(struct call *c)
+{
+	free(c->client_type);
+	free(c->model_id);
+	free(c);
+}
+
+static void on_presence(struct hf_mail *mail)
+{
+	struct call *c = hf_container_of(mail, struct call, mail);
+	struct hf_session *s = hf_session_get(c->up, c->ident);
+
+	if (s && !c->up->stopping)
+		hf_session_presence(s, c->connected, c->subs, c->client_type, c->model_id);
+	free_call(c);
+}
+
+void hf_upstream_presence(struct hf_upstream *up, const char *ident, bool connected, unsigned subs,
+			  const char *client_type, const char *model_id)
+{
+	struct call *c = new_call(up, ident, on_presence, 0);
+
+	if (!c)
+		return;
+	c->connected = connected;
+	c->subs = subs;
+	c->client_type = client_type ? strdup(client_type) : NULL;
+	c->model_id = model_id ? strdup(model_id) : NULL;
+	hf_inbox_post(up->inbox, &c->mail);
+}
+
+static void on_twin(struct hf_mail *mail)
+{
+	struct hf_twin_request *req = hf_container_of(mail, struct hf_twin_request, mail);
+
+	hf_twin_handle(req->up, req);
+}
+
+void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req)
+{
+	req->up = up;
+	req->mail.fn = on_twin;
+	hf_inbox_post(up->inbox, &req->mail);
+}
+
+static void on_method_response(struct hf_mail *mail)
+{
+	struct call *c = hf_container_of(mail, struct call, mail);
+	struct hf_session *s = hf_session_find(c->up, hf_span_str(c->ident));
+	hf_autobuf struct hf_buf topic = HF_BUF_INIT(4096);
+
+	hf_buf_printf(&topic, "$iothub/methods/res/%d/?$rid=", c->status);
+	hf_buf_put(&topic, c->data, c->rid_len);
+	if (s && hf_session_is_up(s) && !topic.err)
+		hf_session_publish(s, hf_buf_span(&topic), hf_span(c->data + c->rid_len, c->body_len));
+	free_call(c);
+}
+
+void hf_upstream_method_response(struct hf_upstream *up, const char *ident, int status, struct hf_span rid,
+				 struct hf_span body)
+{
+	struct call *c = new_call(up, ident, on_method_response, rid.len + body.len);
+
+	if (!c)
+		return;
+	c->status = status;
+	c->rid_len = rid.len;
+	c->body_len = body.len;
+	if (rid.len)
+		memcpy(c->data, rid.ptr, rid.len);
+	if (body.len)
+		memcpy(c->data + rid.len, body.ptr, body.len);
+	hf_inbox_post(up->inbox, &c->mail);
+}
+
+static void on_refresh_hint(struct hf_mail *mail)
+{
+	struct call *c = hf_container_of(mail, struct call, mail);
+
+	hf_scope_sync_refresh(c->up, c->ident);
+	free_call(c);
+}
+
+void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident)
+{
+	struct call *c = new_call(up, ident, on_refresh_hint, 0);
+
+	if (c)
+		hf_inbox_post(up->inbox, &c->mail);
+}
+
+static void on_reconnect(struct hf_mail *mail)
+{
+	struct call *c = hf_container_of(mail, struct call, mail);
+	struct hf_upstream *up = c->up;
+
+	if (hf_link_online(up))
+		hf_session_drop_all(up, HF_EOFFLINE, "reconnect asked for");
+	hf_link_wake(up, "reconnect asked for");
+	free_call(c);
+}
+
+void hf_upstream_reconnect(struct hf_upstream *up)
+{
+	struct call *c = new_call(up, "", on_reconnect, 0);
+
+	if (c)
+		hf_inbox_post(up->inbox, &c->mail);
+}
+
+enum hf_uplink_state hf_upstream_state(const struct hf_upstream *up)
+{
+	return (enum hf_uplink_state)up->state;
+}
+
+static void on_show_done(struct hf_mail *mail)
+{
+	struct hf_upstream_show *show = hf_container_of(mail, struct hf_upstream_show, mail);
+
+	show->done(show);
+}
+
+static void on_show(struct hf_mail *mail)
+{
+	struct hf_upstream_show *show = hf_container_of(mail, struct hf_upstream_show, mail);
+	struct hf_upstream *up = show->up;
+	struct hf_pump_stats p;
+	json_t *o = hf_link_show(up);
+
+	hf_pump_stats(up->pump, &p);
+	json_object_set_new(o, "sessions", json_pack("{s:i, s:i, s:i, s:i}", "up", up->n_up, "connecting", up->n_connecting,
+						     "known", (int)hf_map_count(up->sessions), "max", up->max_sessions));
+	json_object_set_new(o, "pump", json_pack("{s:I, s:I, s:I, s:I, s:I}", "inFlight", (json_int_t)p.in_flight, "readyBytes",
+						 (json_int_t)p.ready_bytes, "sent", (json_int_t)p.sent, "resent",
+						 (json_int_t)p.resent, "readBack", (json_int_t)p.read_back));
+	json_object_set_new(o, "scope", hf_scope_sync_show(up));
+	json_object_set_new(o, "timeToLiveSecs", json_integer(up->ttl_s));
+	json_object_set_new(o, "timeToLiveFrom", json_string(up->ttl_from_twin ? "twin" : "configuration"));
+	json_object_set_new(o, "twinsAnsweredLocally", json_integer((json_int_t)up->n.twin_local));
+	json_object_set_new(o, "twinsPassedThrough", json_integer((json_int_t)up->n.twin_passed));
+	json_object_set_new(o, "connects", json_integer((json_int_t)up->n.reconnects));
+	json_object_set_new(o, "connectFailures", json_integer((json_int_t)up->n.conn_failures));
+	show->result = o;
+	show->mail.fn = on_show_done;
+	hf_inbox_post(show->reply_to, &show->mail);
+}
+
+void hf_upstream_show(struct hf_upstream *up, struct hf_upstream_show *show)
+{
+	show->up = up;
+	show->mail.fn = on_show;
+	hf_inbox_post(up->inbox, &show->mail);
+}
+
+/* --- life --------------------------------------------------------------------------------------------------- */
+static void on_tick(void *arg)
+{
+	struct hf_upstream *up = arg;
+
+	hf_session_tick(up);
+	hf_twin_tick(up);
+	hf_scope_sync_tick(up);
+}
+
+static void *run(void *arg)
+{
+	struct hf_upstream *up = arg;
+
+	hf_link_start(up);
+	hf_timer_start(up->tick, 1000, 1000);
+	hf_loop_run(up->loop);
+	return NULL;
+}
+
+static char *part(const char *connstr, const char *name)
+{
+	struct hf_span v;
+
+	return hf_connstr_get(hf_span_str(connstr), name, &v) && v.len ? hf_span_dup(v) : NULL;
+}
+
+/* Device, module and key of the connection string; a log line says what is missing. */
+static int take_identity(struct hf_upstream *up, const char *connstr)
+{
+	char *module = part(connstr, "ModuleId");
+	bool is_hub = module && strcmp(module, "$edgeHub") == 0;
+	char own[HF_IDENT_MAX + 1];
+
+	free(module);
+	up->edge_id = part(connstr, "DeviceId");
+	up->key = part(connstr, "SharedAccessKey");
+	if (!up->edge_id || !up->key || !is_hub || strlen(up->edge_id) > HF_ID_MAX) {
+		hf_log(HF_LOG_ERR, "upstream.identity",
+		       "hub.connection_string_file must hold HostName=..;DeviceId=<edge>;ModuleId=$edgeHub;SharedAccessKey=<base64>");
+		return HF_EBADCONF;
+	}
+	snprintf(own, sizeof own, "%s/$edgeHub", up->edge_id);
+	up->own_id = strdup(own);
+	return up->own_id ? 0 : -ENOMEM;
+}
+
+static int build(struct hf_upstream *up, const struct hf_upstream_cfg *cfg)
+{
+	int r = take_identity(up, cfg->connection_string);
+
+	if (r == 0)
+		r = hf_tls_ctx_create_client(cfg->ca_file, &up->tls);
+	if (r == 0)
+		r = hf_loop_create(&up->loop);
+	if (r == 0)
+		r = hf_inbox_create(up->loop, false, &up->inbox);
+	if (r == 0)
+		r = hf_map_create(&up->sessions);
+	if (r == 0)
+		r = hf_timer_create(up->loop, on_tick, up, &up->tick);
+	if (r == 0 && !(up->own = hf_session_get(up, up->own_id)))
+		r = -ENOMEM;
+	if (r == 0)
+		r = hf_link_init(up);
+	if (r == 0)
+		r = hf_scope_sync_init(up);
+	if (r == 0)
+		r = hf_twins_load(up);
+	if (r == 0)
+		r = hf_pump_create(up->loop, up->store, up->inbox, &pump_ops, up, &up->pump);
+	return r;
+}
+
+static void upstream_free(struct hf_upstream *up)
+{
+	hf_pump_destroy(&up->pump);
+	hf_twins_fini(up);
+	hf_scope_sync_fini(up);
+	hf_link_fini(up);
+	hf_session_free_all(up);
+	hf_timer_destroy(&up->tick);
+	hf_inbox_destroy(&up->inbox);
+	hf_loop_destroy(&up->loop);
+	hf_tls_ctx_unref(&up->tls);
+	hf_own_token_forget(up);
+	if (up->key)
+		explicit_bzero(up->key, strlen(up->key));
+	free(up->key);
+	free(up->hub_host);
+	free(up->edge_id);
+	free(up->own_id);
+	free(up->dns_servers);
+	free(up);
+}
+
+int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store, const struct hf_upstream_ops *ops,
+		       void *arg, struct hf_upstream **ret_up)
+{
+	struct hf_upstream *up = calloc(1, sizeof *up);
+	int r = -ENOMEM;
+
+	if (!up)
+		return r;
+	hf_list_init(&up->waiting);
+	up->store = store;
+	up->ops = ops;
+	up->arg = arg;
+	up->mqtt_port = cfg->mqtt_port ? cfg->mqtt_port : 8883;
+	up->https_port = cfg->https_port ? cfg->https_port : 443;
+	up->backoff.max_ms = cfg->backoff_max_ms ? cfg->backoff_max_ms : 60000;
+	up->scope_refresh_s = cfg->scope_refresh_s ? cfg->scope_refresh_s : 3600;
+	up->max_sessions = cfg->max_sessions ? cfg->max_sessions : 1000;
+	up->ttl_default = up->ttl_s = cfg->ttl_s_default;
+	up->since_wall_ms = hf_clock_wall_ms();
+	up->hub_host = strdup(cfg->hub_host);
+	up->dns_servers = cfg->dns_servers ? strdup(cfg->dns_servers) : NULL;
+	if (up->hub_host && (up->dns_servers || !cfg->dns_servers))
+		r = build(up, cfg);
+	if (r == 0)
+		r = -pthread_create(&up->thread, NULL, run, up);
+	if (r != 0) {
+		hf_log(HF_LOG_ERR, "upstream.start", "%s", hf_strerror(r));
+		upstream_free(up);
+		return r;
+	}
+	*ret_up = up;
+	return 0;
+}
+
+static void stop_loop(void *arg)
+{
+	hf_loop_stop(arg);
+}
+
+struct stop {
+	struct hf_mail mail;
+	struct hf_upstream *up;
+	struct hf_timer *timer;
+};
+
+/* Sessions are cut, which gives unanswered messages back to the store's queue; a short while for replies. */
+static void on_stop(struct hf_mail *mail)
+{
+	struct stop *s = hf_container_of(mail, struct stop, mail);
+	struct hf_upstream *up = s->up;
+
+	up->stopping = true;
+	hf_session_drop_all(up, HF_ECLOSED, "shutting down");
+	if (hf_timer_create(up->loop, stop_loop, up->loop, &s->timer) == 0)
+		hf_timer_start(s->timer, 200, 0);
+	else
+		hf_loop_stop(up->loop);
+}
+
+void hf_upstream_destroy(struct hf_upstream **pup)
+{
+	struct hf_upstream *up = *pup;
+	struct stop s = { .mail.fn = on_stop, .up = up };
+
+	if (!up)
+		return;
+	hf_inbox_post(up->inbox, &s.mail);
+	pthread_join(up->thread, NULL);
+	hf_timer_destroy(&s.timer);
+	upstream_free(up);
+	*pup = NULL;
+}
