@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/model_int.h - inside of the model: one entry per identity, the dirty set, the databases. */
+#pragma once
+#include "core/map.h"
+#include "db/db.h"
+#include "hub/model.h"
+
+enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY };	/* state.mdb */
+enum { HUB_T_EVENT };									/* events.mdb */
+#define HUB_MAX_LISTENERS 8
+#define HUB_C2D_MAX_QUEUED 50
+#define HUB_C2D_MAX_DELIVERY 10
+/* More than the service allows (100): one gateway with thousands of children must be testable. */
+#define HUB_MAX_CHILDREN 100000
+#define HUB_MAX_LAYERS 5
+#define HUB_MAX_MODULES 50
+#define HUB_SCOPE_PREFIX "ms-azure-iot-edge://"
+
+struct hub_twin {
+	json_t *tags, *desired, *reported;		/* desired and reported without $ members */
+	json_t *desired_meta, *reported_meta;
+	int64_t desired_version, reported_version, version;
+	uint64_t etag;
+};
+
+struct hub_c2d_item {
+	struct hf_list node;
+	struct hub_c2d msg;		/* spans point into mem */
+	uint8_t mem[];
+};
+
+struct hub_entry {
+	struct hub_ident ident;
+	struct hub_twin twin;
+	struct hub_entry **modules;	/* devices: sorted by module id */
+	size_t n_modules;
+	struct hf_list c2d;
+	unsigned n_c2d, n_children;
+	char *model_id;
+};
+
+struct hub_listener { void (*fn)(void); void *arg; };
+struct hub_listeners { struct hub_listener at[HUB_MAX_LISTENERS]; unsigned n; };
+
+enum hub_note_kind { HUB_NOTE_IDENT, HUB_NOTE_DESIRED, HUB_NOTE_C2D };
+struct hub_note {		/* told to listeners after the commit */
+	struct hf_list node;
+	enum hub_note_kind kind;
+	json_t *patch;
+	int64_t version;
+	char id[HF_IDENT_MAX + 1];
+};
+
+struct hub_model {
+	struct hf_loop *loop;
+	char *host;
+	struct hf_db *state, *events;
+	struct hf_txn *state_txn, *event_txn;
+	struct hf_task task;
+	bool sync, closing, armed;
+
+	struct hf_map *idents;			/* id -> struct hub_entry */
+	struct hub_entry **devices;		/* sorted by device id */
+	size_t n_devices, cap_devices;
+	struct hf_map *dirty_idents, *dirty_twins;	/* ids whose records the next commit writes */
+	struct hf_map *policies;
+	int64_t last_ticks;
+	uint64_t twin_etag, c2d_seq;
+	struct hub_c2d c2d_out;
+
+	uint64_t next_seq, first_seq, committed_end;
+	size_t turn_bytes, max_event_bytes;
+	bool new_events;
+	int turn_err;				/* of a commit in the middle of a turn */
+
+	struct hf_list waits, notes;
+	struct hub_listeners on_ident, on_desired, on_c2d, on_event;
+
+	struct hf_map *sinks;			/* id -> struct hub_method_sink */
+	struct hf_list calls;			/* struct pending_call */
+	uint64_t next_rid;
+};
+
+/* model.c */
+void hub_model_touch(struct hub_model *m);		/* a commit at the end of this turn */
+int hub_state_txn(struct hub_model *m, struct hf_txn **ret_txn);
+int hub_event_flush(struct hub_model *m);		/* commits the events of this turn so far */
+void hub_dirty_ident(struct hub_model *m, const char *id);
+void hub_dirty_twin(struct hub_model *m, const char *id);
+int hub_listen(struct hub_listeners *l, void (*fn)(void), void *arg);
+void hub_note(struct hub_model *m, enum hub_note_kind kind, const char *id, json_t *patch_take, int64_t version);
+int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+void hub_error_default(struct hub_error *err);	/* 500: for failures that are nobody's fault */
+bool hub_etag_fits(const char *if_match, const char *etag);
+
+/* registry.c, ident_parse.c */
+struct hub_entry *hub_entry_find(struct hub_model *m, struct hf_span id);
+int hub_registry_load(struct hub_model *m);
+int hub_registry_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id);
+void hub_registry_fini(struct hub_model *m);
+void hub_ident_free(struct hub_ident *i);
+/* Reads status, authentication, capabilities and scopes of doc into *io (a copy of the present state). */
+int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const char **ret_device_scope,
+		    const char **ret_parent_scope, struct hub_error *err);
+char *hub_new_key(void);
+bool hub_id_valid(const char *id);
+/* scope.c */
+struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope);
+int hub_scope_check(struct hub_model *m, const struct hub_ident *child, const char *parent_scope, struct hub_error *err);
+
+/* twins.c */
+int hub_twin_init(struct hub_model *m, struct hub_twin *t);
+void hub_twin_fini(struct hub_twin *t);
+int hub_twin_load(struct hub_model *m);
+int hub_twin_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id);
+
+/* events.c, c2d.c, methods.c, policy.c */
+int hub_events_load(struct hub_model *m);
+int hub_c2d_load(struct hub_model *m);
+void hub_c2d_drop_all(struct hub_model *m, struct hub_entry *e);
+void hub_methods_fini(struct hub_model *m);
+int hub_policies_load(struct hub_model *m);
+void hub_policies_fini(struct hub_model *m);

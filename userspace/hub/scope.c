@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Device scopes: who owns one, and whether an identity may take it as its parent (iothub-protocol 5.3). */
+#include "core/util.h"
+#include "hub/model_int.h"
+
+#include <holdfast/err.h>
+#include <stdio.h>
+
+#define BAD(err, ...) hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope", __VA_ARGS__)
+
+struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope)
+{
+	struct hf_span s = hf_span_str(scope);
+	struct hub_entry *e;
+	size_t n;
+
+	if (!scope || !hf_span_starts(s, HUB_SCOPE_PREFIX))
+		return NULL;
+	s = hf_span_skip(s, strlen(HUB_SCOPE_PREFIX));
+	for (n = s.len; n > 0 && s.ptr[n - 1] != '-'; n--)
+		;
+	if (n < 2)
+		return NULL;
+	e = hub_entry_find(m, hf_span(s.ptr, n - 1));
+	return e && e->ident.is_edge && strcmp(e->ident.device_scope, scope) == 0 ? e : NULL;
+}
+
+/* Layers of edge devices below and including this one. */
+static unsigned layers_below(struct hub_model *m, const struct hub_ident *edge, unsigned limit)
+{
+	unsigned deepest = 0;
+
+	if (limit == 0)
+		return 1;
+	for (size_t i = 0; i < m->n_devices; i++) {
+		const struct hub_ident *d = &m->devices[i]->ident;
+
+		if (d->is_edge && strcmp(d->parent_scope, edge->device_scope) == 0) {
+			unsigned below = layers_below(m, d, limit - 1);
+
+			deepest = hf_max(deepest, below);
+		}
+	}
+	return deepest + 1;
+}
+
+int hub_scope_check(struct hub_model *m, const struct hub_ident *child, const char *parent_scope, struct hub_error *err)
+{
+	struct hub_entry *parent = hub_scope_owner(m, parent_scope), *e = parent;
+	unsigned layers = 0;
+
+	if (!parent)
+		return BAD(err, "scope %.150s belongs to no edge device", parent_scope);
+	if (strcmp(child->parent_scope ? child->parent_scope : "", parent_scope) != 0 &&
+	    parent->n_children >= HUB_MAX_CHILDREN)
+		return BAD(err, "%s has %u children already", parent->ident.id, parent->n_children);
+	for (; e && layers <= HUB_MAX_LAYERS; layers++) {
+		if (strcmp(e->ident.id, child->id) == 0)
+			return BAD(err, "%s would be its own ancestor", child->id);
+		e = hub_scope_owner(m, e->ident.parent_scope);
+	}
+	if (child->is_edge && child->device_scope && *child->device_scope)
+		layers += layers_below(m, child, HUB_MAX_LAYERS);
+	else if (child->is_edge)
+		layers++;
+	if (layers > HUB_MAX_LAYERS)
+		return BAD(err, "edge devices would be nested deeper than %d layers", HUB_MAX_LAYERS);
+	return 0;
+}
