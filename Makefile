@@ -48,7 +48,7 @@ all: $(programs)
 
 $(obj)/libholdfast.a: $(lib_obj)
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar qcs $@ $^
 $(out)/holdfastd: $(obj)/userspace/app/holdfastd.o $(obj)/libholdfast.a
 $(out)/holdfastctl: $(obj)/userspace/app/holdfastctl.o $(obj)/libholdfast.a
 $(out)/holdfast-hub: $(obj)/userspace/app/holdfast_hub.o $(obj)/libholdfast.a

@@ -77,7 +77,7 @@ static bool try_next(struct hf_upstream *up)
 			up->addr_at++;
 		a = hf_link_address(up);
 		address_text(a, up->addr_text);
-		r = hf_session_connect(up->own, a);
+		r = hf_hub_session_connect(up->own, a);
 		if (r == 0)
 			return true;
 		snprintf(up->last_error, sizeof up->last_error, "%s: %s", up->addr_text, hf_strerror(r));
@@ -137,7 +137,7 @@ void hf_link_wake(struct hf_upstream *up, const char *why)
 	hf_backoff_reset(&up->backoff);
 	if (up->attempting) {	/* a SYN sent into the void would be repeated late: start over */
 		up->attempting = false;
-		hf_session_drop(up->own, HF_EOFFLINE, "starting over");
+		hf_hub_session_drop(up->own, HF_EOFFLINE, "starting over");
 	}
 	attempt(up);
 }
@@ -152,9 +152,9 @@ static void on_settled(void *arg)
 		hf_link_wake(up, "links or routes changed");
 		return;
 	}
-	if (hf_session_local_addr(up->own, &local) && !hf_nl_local_is_up((struct sockaddr *)&local)) {
+	if (hf_hub_session_local_addr(up->own, &local) && !hf_nl_local_is_up((struct sockaddr *)&local)) {
 		snprintf(up->last_error, sizeof up->last_error, "the uplink's interface lost its carrier or address");
-		hf_session_drop_all(up, HF_EOFFLINE, "uplink lost");
+		hf_hub_session_drop_all(up, HF_EOFFLINE, "uplink lost");
 	}
 }
 
@@ -174,7 +174,7 @@ void hf_link_own_up(struct hf_upstream *up)
 	up->n.reconnects++;
 	set_state(up, HF_UPLINK_ONLINE);
 	hf_scope_sync_start(up);
-	hf_session_open_wanted(up);
+	hf_hub_session_open_wanted(up);
 	hf_twin_open_pending(up);
 }
 

@@ -14,8 +14,8 @@ static void report(struct hf_upstream *up, int64_t version, int code, const char
 
 	json_decref(doc);
 	snprintf(topic, sizeof topic, "$iothub/twin/PATCH/properties/reported/?$rid=%llu", (unsigned long long)++up->next_rid);
-	if (body && hf_session_is_up(up->own))
-		hf_session_publish(up->own, hf_span_str(topic), hf_span_str(body));
+	if (body && hf_hub_session_is_up(up->own))
+		hf_hub_session_publish(up->own, hf_span_str(topic), hf_span_str(body));
 }
 
 /* The twin's value wins over the configuration; without one the configuration's holds (edgehub-behaviour 10.2).

@@ -195,19 +195,19 @@ static void answer_local(struct hf_upstream *up, struct hf_twin *t, struct hf_tw
 	json_decref(patch);
 	/* If the hub is there after all (its answer was late), push now. */
 	if (hf_link_online(up)) {
-		struct hf_session *s = hf_session_get(up, t->ident);
+		struct hf_hub_session *s = hf_hub_session_get(up, t->ident);
 
-		if (s && hf_session_is_up(s))
+		if (s && hf_hub_session_is_up(s))
 			hf_twin_session_up(s);
 		else if (s)
-			hf_session_want(s);
+			hf_hub_session_want(s);
 	}
 }
 
 /* --- requests to the hub ---------------------------------------------------------------------------------------- */
-static void transmit(struct hf_session *s, struct op *op, const char *body)
+static void transmit(struct hf_hub_session *s, struct op *op, const char *body)
 {
-	struct hf_upstream *up = hf_session_up(s);
+	struct hf_upstream *up = hf_hub_session_up(s);
 	bool patch = op->kind == OP_CHILD_PATCH || op->kind == OP_PUSH_PENDING;
 	char topic[96];
 
@@ -216,9 +216,9 @@ static void transmit(struct hf_session *s, struct op *op, const char *body)
 	snprintf(topic, sizeof topic, patch ? "$iothub/twin/PATCH/properties/reported/?$rid=%llu" : "$iothub/twin/GET/?$rid=%llu",
 		 (unsigned long long)op->rid);
 	if (op->req && op->req->is_patch)
-		hf_session_publish(s, hf_span_str(topic), op->req->body);
+		hf_hub_session_publish(s, hf_span_str(topic), op->req->body);
 	else
-		hf_session_publish(s, hf_span_str(topic), hf_span_str(body));
+		hf_hub_session_publish(s, hf_span_str(topic), hf_span_str(body));
 	up->n.twin_passed++;
 }
 
@@ -241,13 +241,13 @@ static void remove_op(struct op *op)
 	free(op);
 }
 
-static void push_pending(struct hf_session *s, struct hf_twin *t)
+static void push_pending(struct hf_hub_session *s, struct hf_twin *t)
 {
 	struct op *op;
 
 	if (t->pushing || !t->pending)
 		return;
-	op = add_op(hf_session_up(s), t, OP_PUSH_PENDING, NULL);
+	op = add_op(hf_hub_session_up(s), t, OP_PUSH_PENDING, NULL);
 	if (!op)
 		return;
 	t->pushing = t->pending;
@@ -256,24 +256,24 @@ static void push_pending(struct hf_session *s, struct hf_twin *t)
 	transmit(s, op, text ? text : "{}");
 }
 
-static void reconcile_get(struct hf_session *s, struct hf_twin *t)
+static void reconcile_get(struct hf_hub_session *s, struct hf_twin *t)
 {
-	struct op *op = add_op(hf_session_up(s), t, OP_RECONCILE_GET, NULL);
+	struct op *op = add_op(hf_hub_session_up(s), t, OP_RECONCILE_GET, NULL);
 
 	if (op)
 		transmit(s, op, " ");
 }
 
 /* Reported first, then the pull and the desired diff, then what the child asked meanwhile. */
-void hf_twin_session_up(struct hf_session *s)
+void hf_twin_session_up(struct hf_hub_session *s)
 {
-	struct hf_upstream *up = hf_session_up(s);
-	struct hf_twin *t = hf_map_get(up->twins, hf_span_str(hf_session_ident(s)));
-	bool own = strcmp(hf_session_ident(s), up->own_id) == 0, wants_desired = hf_session_subs(s) & HF_SUB_DESIRED;
+	struct hf_upstream *up = hf_hub_session_up(s);
+	struct hf_twin *t = hf_map_get(up->twins, hf_span_str(hf_hub_session_ident(s)));
+	bool own = strcmp(hf_hub_session_ident(s), up->own_id) == 0, wants_desired = hf_hub_session_subs(s) & HF_SUB_DESIRED;
 	struct hf_list *pos;
 
 	if (!t && (own || wants_desired))
-		t = get(up, hf_session_ident(s));
+		t = get(up, hf_hub_session_ident(s));
 	if (!t)
 		return;
 	push_pending(s, t);
@@ -289,9 +289,9 @@ void hf_twin_session_up(struct hf_session *s)
 	}
 }
 
-void hf_twin_subscribed(struct hf_session *s)
+void hf_twin_subscribed(struct hf_hub_session *s)
 {
-	struct hf_twin *t = get(hf_session_up(s), hf_session_ident(s));
+	struct hf_twin *t = get(hf_hub_session_up(s), hf_hub_session_ident(s));
 
 	if (t)
 		t->reconciled = true;	/* the SDK sends its own GET after subscribing */
@@ -325,22 +325,22 @@ void hf_twin_session_down(struct hf_upstream *up, const char *ident)
 void hf_twin_handle(struct hf_upstream *up, struct hf_twin_request *req)
 {
 	struct hf_twin *t = get(up, req->ident);
-	struct hf_session *s;
+	struct hf_hub_session *s;
 	struct op *op;
 
 	if (!t) {
 		finish(req, 500, -1);
 		return;
 	}
-	s = hf_link_online(up) ? hf_session_get(up, req->ident) : NULL;
+	s = hf_link_online(up) ? hf_hub_session_get(up, req->ident) : NULL;
 	op = s ? add_op(up, t, req->is_patch ? OP_CHILD_PATCH : OP_CHILD_GET, req) : NULL;
 	if (!op) {
 		answer_local(up, t, req);
-	} else if (hf_session_is_up(s)) {
+	} else if (hf_hub_session_is_up(s)) {
 		push_pending(s, t);	/* older patches go first */
 		transmit(s, op, " ");
 	} else {
-		hf_session_want(s);
+		hf_hub_session_want(s);
 	}
 }
 
@@ -359,10 +359,10 @@ void hf_twin_open_pending(struct hf_upstream *up)
 
 	while (hf_map_next(up->twins, &pos, &key, &v)) {
 		const struct hf_twin *t = v;
-		struct hf_session *s = t->pending ? hf_session_get(up, t->ident) : NULL;
+		struct hf_hub_session *s = t->pending ? hf_hub_session_get(up, t->ident) : NULL;
 
 		if (s)
-			hf_session_want(s);
+			hf_hub_session_want(s);
 	}
 }
 
@@ -373,9 +373,9 @@ static void replace(json_t **slot, json_t *value)
 	*slot = json_incref(value);
 }
 
-static void on_get(struct hf_session *s, struct hf_twin *t, struct op *op, struct hf_span body)
+static void on_get(struct hf_hub_session *s, struct hf_twin *t, struct op *op, struct hf_span body)
 {
-	struct hf_upstream *up = hf_session_up(s);
+	struct hf_upstream *up = hf_hub_session_up(s);
 	json_t *doc = json_loadb((const char *)body.ptr, body.len, 0, NULL), *diff = NULL;
 	json_t *desired = json_object_get(doc, "desired"), *reported = json_object_get(doc, "reported");
 	int err = 0;
@@ -386,7 +386,7 @@ static void on_get(struct hf_session *s, struct hf_twin *t, struct op *op, struc
 			answer_local(up, t, op->req);
 		return;
 	}
-	if (op->kind == OP_RECONCILE_GET && t->desired && (hf_session_subs(s) & HF_SUB_DESIRED))
+	if (op->kind == OP_RECONCILE_GET && t->desired && (hf_hub_session_subs(s) & HF_SUB_DESIRED))
 		diff = hf_twin_diff(t->desired, desired, &err);
 	replace(&t->desired, desired);
 	replace(&t->reported, reported);
@@ -400,7 +400,7 @@ static void on_get(struct hf_session *s, struct hf_twin *t, struct op *op, struc
 		hf_autofree char *text = json_dumps(diff, JSON_COMPACT);
 
 		if (text)
-			hf_session_send_desired(s, version, hf_span_str(text));
+			hf_hub_session_send_desired(s, version, hf_span_str(text));
 		json_decref(diff);
 	}
 	json_decref(doc);
@@ -415,10 +415,10 @@ static void on_get(struct hf_session *s, struct hf_twin *t, struct op *op, struc
 	}
 }
 
-static void on_patched(struct hf_session *s, struct hf_twin *t, struct op *op, int status, int64_t version,
+static void on_patched(struct hf_hub_session *s, struct hf_twin *t, struct op *op, int status, int64_t version,
 		       struct hf_span body)
 {
-	struct hf_upstream *up = hf_session_up(s);
+	struct hf_upstream *up = hf_hub_session_up(s);
 	bool ok = status >= 200 && status < 300;
 
 	if (op->kind == OP_PUSH_PENDING) {
@@ -456,10 +456,10 @@ static void on_patched(struct hf_session *s, struct hf_twin *t, struct op *op, i
 	finish(op->req, status, version);
 }
 
-void hf_twin_on_response(struct hf_session *s, int status, struct hf_span rid_text, int64_t version, struct hf_span body)
+void hf_twin_on_response(struct hf_hub_session *s, int status, struct hf_span rid_text, int64_t version, struct hf_span body)
 {
-	struct hf_upstream *up = hf_session_up(s);
-	struct hf_twin *t = hf_map_get(up->twins, hf_span_str(hf_session_ident(s)));
+	struct hf_upstream *up = hf_hub_session_up(s);
+	struct hf_twin *t = hf_map_get(up->twins, hf_span_str(hf_hub_session_ident(s)));
 	struct hf_list *pos;
 	int64_t rid;
 
@@ -486,10 +486,10 @@ void hf_twin_on_response(struct hf_session *s, int status, struct hf_span rid_te
 	}
 }
 
-void hf_twin_on_desired(struct hf_session *s, int64_t version, struct hf_span body)
+void hf_twin_on_desired(struct hf_hub_session *s, int64_t version, struct hf_span body)
 {
-	struct hf_upstream *up = hf_session_up(s);
-	struct hf_twin *t = get(up, hf_session_ident(s));
+	struct hf_upstream *up = hf_hub_session_up(s);
+	struct hf_twin *t = get(up, hf_hub_session_ident(s));
 	json_t *patch = json_loadb((const char *)body.ptr, body.len, 0, NULL);
 	int64_t have = t && t->desired ? json_integer_value(json_object_get(t->desired, "$version")) : -1;
 
@@ -512,8 +512,8 @@ void hf_twin_on_desired(struct hf_session *s, int64_t version, struct hf_span bo
 		if (strcmp(t->ident, up->own_id) == 0)
 			hf_own_twin_apply(up, t->desired, true);
 	}
-	if (hf_session_subs(s) & HF_SUB_DESIRED)
-		hf_session_send_desired(s, version, body);
+	if (hf_hub_session_subs(s) & HF_SUB_DESIRED)
+		hf_hub_session_send_desired(s, version, body);
 	json_decref(patch);
 }
 
@@ -546,9 +546,9 @@ void hf_twin_tick(struct hf_upstream *up)
 			if (req)
 				answer_local(up, t, req);
 		}
-		struct hf_session *s = t->pending && !t->pushing ? hf_session_find(up, hf_span_str(t->ident)) : NULL;
+		struct hf_hub_session *s = t->pending && !t->pushing ? hf_hub_session_find(up, hf_span_str(t->ident)) : NULL;
 
-		if (s && hf_session_is_up(s))
+		if (s && hf_hub_session_is_up(s))
 			push_pending(s, t);
 	}
 }

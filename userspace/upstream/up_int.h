@@ -20,7 +20,7 @@
 #define HF_OWN_TOKEN_S 3600
 #define HF_DENIED_MS 120000
 
-struct hf_session;
+struct hf_hub_session;
 struct hf_twin;
 struct hf_scope_sync;
 
@@ -56,7 +56,7 @@ struct hf_upstream {
 
 	/* sessions */
 	struct hf_map *sessions;		/* ident -> hf_session */
-	struct hf_session *own;
+	struct hf_hub_session *own;
 	unsigned n_connecting, n_up;
 	struct hf_list waiting;			/* sessions that wait for their turn to connect */
 	char *token;				/* of own_id; wiped */
@@ -93,32 +93,32 @@ bool hf_link_online(const struct hf_upstream *up);
 const struct hf_address *hf_link_address(const struct hf_upstream *up);	/* that the own session uses */
 json_t *hf_link_show(struct hf_upstream *up);
 
-/* session.c */
-struct hf_session *hf_session_get(struct hf_upstream *up, const char *ident);	/* finds or makes; NULL ENOMEM */
-struct hf_session *hf_session_find(struct hf_upstream *up, struct hf_span ident);
-void hf_session_want(struct hf_session *s);		/* open it when the link allows */
-bool hf_session_is_up(const struct hf_session *s);
-void hf_session_drop(struct hf_session *s, int err, const char *why);
-void hf_session_drop_all(struct hf_upstream *up, int err, const char *why);
-void hf_session_start_waiting(struct hf_upstream *up);
-void hf_session_open_wanted(struct hf_upstream *up);	/* link came online */
-void hf_session_tick(struct hf_upstream *up);
-void hf_session_free_all(struct hf_upstream *up);
-int hf_session_connect(struct hf_session *s, const struct hf_address *addr);
-const char *hf_session_ident(const struct hf_session *s);
-struct hf_upstream *hf_session_up(const struct hf_session *s);
-void hf_session_presence(struct hf_session *s, bool connected, unsigned subs, const char *client_type, const char *model_id);
-unsigned hf_session_subs(const struct hf_session *s);	/* of the child, 0 when it is away */
-unsigned hf_session_generation(const struct hf_session *s);
+/* hub_session.c */
+struct hf_hub_session *hf_hub_session_get(struct hf_upstream *up, const char *ident);	/* finds or makes; NULL ENOMEM */
+struct hf_hub_session *hf_hub_session_find(struct hf_upstream *up, struct hf_span ident);
+void hf_hub_session_want(struct hf_hub_session *s);		/* open it when the link allows */
+bool hf_hub_session_is_up(const struct hf_hub_session *s);
+void hf_hub_session_drop(struct hf_hub_session *s, int err, const char *why);
+void hf_hub_session_drop_all(struct hf_upstream *up, int err, const char *why);
+void hf_hub_session_start_waiting(struct hf_upstream *up);
+void hf_hub_session_open_wanted(struct hf_upstream *up);	/* link came online */
+void hf_hub_session_tick(struct hf_upstream *up);
+void hf_hub_session_free_all(struct hf_upstream *up);
+int hf_hub_session_connect(struct hf_hub_session *s, const struct hf_address *addr);
+const char *hf_hub_session_ident(const struct hf_hub_session *s);
+struct hf_upstream *hf_hub_session_up(const struct hf_hub_session *s);
+void hf_hub_session_presence(struct hf_hub_session *s, bool connected, unsigned subs, const char *client_type, const char *model_id);
+unsigned hf_hub_session_subs(const struct hf_hub_session *s);	/* of the child, 0 when it is away */
+unsigned hf_hub_session_generation(const struct hf_hub_session *s);
 /* QoS 0 publish on an up session. */
-void hf_session_publish(struct hf_session *s, struct hf_span topic, struct hf_span body);
-bool hf_session_local_addr(const struct hf_session *s, struct sockaddr_storage *ret_addr);
+void hf_hub_session_publish(struct hf_hub_session *s, struct hf_span topic, struct hf_span body);
+bool hf_hub_session_local_addr(const struct hf_hub_session *s, struct sockaddr_storage *ret_addr);
 const char *hf_own_token(struct hf_upstream *up);	/* valid now; NULL on ENOMEM or bad key */
 void hf_own_token_forget(struct hf_upstream *up);	/* the hub refused it */
 
-/* session_packets.c */
-void hf_session_on_publish(struct hf_session *s, const struct hf_mqtt_publish *p);
-void hf_session_send_desired(struct hf_session *s, int64_t version, struct hf_span body);	/* to the child */
+/* hub_packets.c */
+void hf_hub_session_on_publish(struct hf_hub_session *s, const struct hf_mqtt_publish *p);
+void hf_hub_session_send_desired(struct hf_hub_session *s, int64_t version, struct hf_span body);	/* to the child */
 
 /* scope_sync.c */
 int hf_scope_sync_init(struct hf_upstream *up);
@@ -132,13 +132,13 @@ json_t *hf_scope_sync_show(const struct hf_upstream *up);
 int hf_twins_load(struct hf_upstream *up);
 void hf_twins_fini(struct hf_upstream *up);
 void hf_twin_handle(struct hf_upstream *up, struct hf_twin_request *req);
-void hf_twin_session_up(struct hf_session *s);		/* reconcile */
+void hf_twin_session_up(struct hf_hub_session *s);		/* reconcile */
 void hf_twin_session_down(struct hf_upstream *up, const char *ident);
-void hf_twin_on_response(struct hf_session *s, int status, struct hf_span rid, int64_t version, struct hf_span body);
-void hf_twin_on_desired(struct hf_session *s, int64_t version, struct hf_span body);
+void hf_twin_on_response(struct hf_hub_session *s, int status, struct hf_span rid, int64_t version, struct hf_span body);
+void hf_twin_on_desired(struct hf_hub_session *s, int64_t version, struct hf_span body);
 bool hf_twin_wants_session(struct hf_upstream *up, const char *ident);
 void hf_twin_open_pending(struct hf_upstream *up);	/* sessions for identities with unsent patches */
 void hf_twin_tick(struct hf_upstream *up);
-void hf_twin_subscribed(struct hf_session *s);		/* the child asked for desired patches */
+void hf_twin_subscribed(struct hf_hub_session *s);		/* the child asked for desired patches */
 /* own_twin.c */
 void hf_own_twin_apply(struct hf_upstream *up, const json_t *desired, bool from_hub);

@@ -5,7 +5,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
-#include "upstream/session_int.h"
+#include "upstream/hub_session_int.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdio.h>
@@ -14,24 +14,24 @@
 static int pump_send(void *arg, uint32_t child, uint64_t seq, struct hf_msg *msg, bool dup)
 {
 	struct hf_upstream *up = arg;
-	struct hf_session *s = hf_session_find(up, hf_msg_from(msg));
+	struct hf_hub_session *s = hf_hub_session_find(up, hf_msg_from(msg));
 
 	(void)child;
-	return s ? hf_session_send(s, seq, msg, dup) : HF_EFULL;
+	return s ? hf_hub_session_send(s, seq, msg, dup) : HF_EFULL;
 }
 
 static void pump_want(void *arg, uint32_t child, const char *ident)
 {
 	struct hf_upstream *up = arg;
-	struct hf_session *s = hf_session_get(up, ident);
+	struct hf_hub_session *s = hf_hub_session_get(up, ident);
 
 	if (!s)
 		return;
 	s->child = child;
-	if (hf_session_is_up(s))
+	if (hf_hub_session_is_up(s))
 		hf_pump_session_up(up->pump, child);
 	else
-		hf_session_want(s);
+		hf_hub_session_want(s);
 }
 
 static const struct hf_pump_ops pump_ops = { .send = pump_send, .want_session = pump_want };
@@ -73,10 +73,10 @@ static void free_call(struct call *c)
 static void on_presence(struct hf_mail *mail)
 {
 	struct call *c = hf_container_of(mail, struct call, mail);
-	struct hf_session *s = hf_session_get(c->up, c->ident);
+	struct hf_hub_session *s = hf_hub_session_get(c->up, c->ident);
 
 	if (s && !c->up->stopping)
-		hf_session_presence(s, c->connected, c->subs, c->client_type, c->model_id);
+		hf_hub_session_presence(s, c->connected, c->subs, c->client_type, c->model_id);
 	free_call(c);
 }
 
@@ -111,13 +111,13 @@ void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req)
 static void on_method_response(struct hf_mail *mail)
 {
 	struct call *c = hf_container_of(mail, struct call, mail);
-	struct hf_session *s = hf_session_find(c->up, hf_span_str(c->ident));
+	struct hf_hub_session *s = hf_hub_session_find(c->up, hf_span_str(c->ident));
 	hf_autobuf struct hf_buf topic = HF_BUF_INIT(4096);
 
 	hf_buf_printf(&topic, "$iothub/methods/res/%d/?$rid=", c->status);
 	hf_buf_put(&topic, c->data, c->rid_len);
-	if (s && hf_session_is_up(s) && !topic.err)
-		hf_session_publish(s, hf_buf_span(&topic), hf_span(c->data + c->rid_len, c->body_len));
+	if (s && hf_hub_session_is_up(s) && !topic.err)
+		hf_hub_session_publish(s, hf_buf_span(&topic), hf_span(c->data + c->rid_len, c->body_len));
 	free_call(c);
 }
 
@@ -160,7 +160,7 @@ static void on_reconnect(struct hf_mail *mail)
 	struct hf_upstream *up = c->up;
 
 	if (hf_link_online(up))
-		hf_session_drop_all(up, HF_EOFFLINE, "reconnect asked for");
+		hf_hub_session_drop_all(up, HF_EOFFLINE, "reconnect asked for");
 	hf_link_wake(up, "reconnect asked for");
 	free_call(c);
 }
@@ -222,7 +222,7 @@ static void on_tick(void *arg)
 {
 	struct hf_upstream *up = arg;
 
-	hf_session_tick(up);
+	hf_hub_session_tick(up);
 	hf_twin_tick(up);
 	hf_scope_sync_tick(up);
 }
@@ -278,7 +278,7 @@ static int build(struct hf_upstream *up, const struct hf_upstream_cfg *cfg)
 		r = hf_map_create(&up->sessions);
 	if (r == 0)
 		r = hf_timer_create(up->loop, on_tick, up, &up->tick);
-	if (r == 0 && !(up->own = hf_session_get(up, up->own_id)))
+	if (r == 0 && !(up->own = hf_hub_session_get(up, up->own_id)))
 		r = -ENOMEM;
 	if (r == 0)
 		r = hf_link_init(up);
@@ -297,7 +297,7 @@ static void upstream_free(struct hf_upstream *up)
 	hf_twins_fini(up);
 	hf_scope_sync_fini(up);
 	hf_link_fini(up);
-	hf_session_free_all(up);
+	hf_hub_session_free_all(up);
 	hf_timer_destroy(&up->tick);
 	hf_inbox_destroy(&up->inbox);
 	hf_loop_destroy(&up->loop);
@@ -365,7 +365,7 @@ static void on_stop(struct hf_mail *mail)
 	struct hf_upstream *up = s->up;
 
 	up->stopping = true;
-	hf_session_drop_all(up, HF_ECLOSED, "shutting down");
+	hf_hub_session_drop_all(up, HF_ECLOSED, "shutting down");
 	if (hf_timer_create(up->loop, stop_loop, up->loop, &s->timer) == 0)
 		hf_timer_start(s->timer, 200, 0);
 	else

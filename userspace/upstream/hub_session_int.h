@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* upstream/session_int.h - a hub session from inside: session.c (connection), session_packets.c (MQTT). */
+/* upstream/hub_session_int.h - a hub session from inside: hub_session.c (connection), hub_packets.c (MQTT). */
 #pragma once
 #include "upstream/up_int.h"
 
 enum session_state { SESSION_IDLE, SESSION_CONNECTING, SESSION_UP };
 /* What a connection's callbacks get: cut loose from its session when that drops it. */
 struct session_conn {
-	struct hf_session *session;
+	struct hf_hub_session *session;
 	struct hf_conn *conn;
 };
-struct hf_session {
+struct hf_hub_session {
 	struct hf_upstream *up;
 	char ident[HF_IDENT_MAX + 1];
 	enum session_state state;
@@ -27,6 +27,6 @@ struct hf_session {
 	struct hf_backoff backoff;
 	uint64_t retry_at_ms, connect_ms, last_in_ms, last_used_ms, ping_sent_ms;
 };
-void hf_session_packet(struct hf_session *s, const struct hf_mqtt_packet *pkt);
-void hf_session_mirror_subs(struct hf_session *s);
-int hf_session_send(struct hf_session *s, uint64_t seq, const struct hf_msg *msg, bool dup);
+void hf_hub_session_packet(struct hf_hub_session *s, const struct hf_mqtt_packet *pkt);
+void hf_hub_session_mirror_subs(struct hf_hub_session *s);
+int hf_hub_session_send(struct hf_hub_session *s, uint64_t seq, const struct hf_msg *msg, bool dup);

@@ -4,7 +4,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
-#include "upstream/session_int.h"
+#include "upstream/hub_session_int.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <netinet/in.h>
@@ -17,17 +17,17 @@
 #define CHILD_PING_MS 60000
 #define SILENT_MS 15000		/* after a ping without an answer */
 
-static void session_closed(struct hf_session *s, int err, const char *why, bool by_hub);
+static void session_closed(struct hf_hub_session *s, int err, const char *why, bool by_hub);
 
 /* --- registry -------------------------------------------------------------------------------------------- */
-struct hf_session *hf_session_find(struct hf_upstream *up, struct hf_span ident)
+struct hf_hub_session *hf_hub_session_find(struct hf_upstream *up, struct hf_span ident)
 {
 	return hf_map_get(up->sessions, ident);
 }
 
-struct hf_session *hf_session_get(struct hf_upstream *up, const char *ident)
+struct hf_hub_session *hf_hub_session_get(struct hf_upstream *up, const char *ident)
 {
-	struct hf_session *s = hf_session_find(up, hf_span_str(ident));
+	struct hf_hub_session *s = hf_hub_session_find(up, hf_span_str(ident));
 
 	if (s)
 		return s;
@@ -46,13 +46,13 @@ struct hf_session *hf_session_get(struct hf_upstream *up, const char *ident)
 	return s;
 }
 
-const char *hf_session_ident(const struct hf_session *s) { return s->ident; }
-struct hf_upstream *hf_session_up(const struct hf_session *s) { return s->up; }
-bool hf_session_is_up(const struct hf_session *s) { return s->state == SESSION_UP; }
-unsigned hf_session_subs(const struct hf_session *s) { return s->present ? s->subs : 0; }
-unsigned hf_session_generation(const struct hf_session *s) { return s->generation; }
+const char *hf_hub_session_ident(const struct hf_hub_session *s) { return s->ident; }
+struct hf_upstream *hf_hub_session_up(const struct hf_hub_session *s) { return s->up; }
+bool hf_hub_session_is_up(const struct hf_hub_session *s) { return s->state == SESSION_UP; }
+unsigned hf_hub_session_subs(const struct hf_hub_session *s) { return s->present ? s->subs : 0; }
+unsigned hf_hub_session_generation(const struct hf_hub_session *s) { return s->generation; }
 
-bool hf_session_local_addr(const struct hf_session *s, struct sockaddr_storage *ret_addr)
+bool hf_hub_session_local_addr(const struct hf_hub_session *s, struct sockaddr_storage *ret_addr)
 {
 	socklen_t len = sizeof *ret_addr;
 
@@ -89,7 +89,7 @@ void hf_own_token_forget(struct hf_upstream *up)
 	up->token = NULL;
 }
 
-static void put_connect(struct hf_session *s, const char *token)
+static void put_connect(struct hf_hub_session *s, const char *token)
 {
 	hf_autobuf struct hf_buf user = HF_BUF_INIT(8192), type = HF_BUF_INIT(1024), chain = HF_BUF_INIT(2048);
 	struct hf_mqtt_connect c = { .level = 4, .clean_session = true, .has_user = true, .has_password = true,
@@ -126,7 +126,7 @@ static void on_ready(void *arg, struct hf_conn *c)
 	setsockopt(hf_conn_fd(c), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 	token = hf_own_token(sc->session->up);
 	if (!token) {
-		hf_session_drop(sc->session, HF_EDENIED, "no token: is SharedAccessKey in hub.connection_string_file base64?");
+		hf_hub_session_drop(sc->session, HF_EDENIED, "no token: is SharedAccessKey in hub.connection_string_file base64?");
 		return;
 	}
 	put_connect(sc->session, token);
@@ -135,7 +135,7 @@ static void on_ready(void *arg, struct hf_conn *c)
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct session_conn *sc = arg;
-	struct hf_session *s = sc->session;
+	struct hf_hub_session *s = sc->session;
 	struct hf_span rest = in;
 	bool buffered;
 	size_t total;
@@ -160,10 +160,10 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 		if (r == HF_EMORE)
 			break;
 		if (r != 0) {
-			hf_session_drop(s, HF_EPROTO, reason);
+			hf_hub_session_drop(s, HF_EPROTO, reason);
 			return;
 		}
-		hf_session_packet(s, &pkt);
+		hf_hub_session_packet(s, &pkt);
 		rest = hf_span_skip(rest, pkt.size);
 	}
 	if (!sc->session)
@@ -175,7 +175,7 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 		hf_buf_put_span(&s->in, rest);
 	}
 	if (s->in.err)
-		hf_session_drop(s, HF_ELIMIT, "packet too large");
+		hf_hub_session_drop(s, HF_ELIMIT, "packet too large");
 }
 
 static void on_drained(void *arg, struct hf_conn *c)
@@ -190,7 +190,7 @@ static void on_drained(void *arg, struct hf_conn *c)
 static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 {
 	struct session_conn *sc = arg;
-	struct hf_session *s = sc->session;
+	struct hf_hub_session *s = sc->session;
 
 	(void)c;
 	if (s) {
@@ -202,7 +202,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 
 static const struct hf_conn_ops conn_ops = { .ready = on_ready, .data = on_data, .drained = on_drained, .closed = on_closed };
 
-int hf_session_connect(struct hf_session *s, const struct hf_address *addr)
+int hf_hub_session_connect(struct hf_hub_session *s, const struct hf_address *addr)
 {
 	struct hf_upstream *up = s->up;
 	struct hf_conn_cfg cfg = { .tls = up->tls, .server_name = up->hub_host, .is_client = true,
@@ -228,7 +228,7 @@ int hf_session_connect(struct hf_session *s, const struct hf_address *addr)
 }
 
 /* The connection is gone (or cut loose): state, window and pump follow, then whoever must know. */
-static void session_closed(struct hf_session *s, int err, const char *why, bool by_hub)
+static void session_closed(struct hf_hub_session *s, int err, const char *why, bool by_hub)
 {
 	struct hf_upstream *up = s->up;
 	enum session_state was = s->state;
@@ -256,10 +256,10 @@ static void session_closed(struct hf_session *s, int err, const char *why, bool 
 		hf_backoff_down(&s->backoff, hf_loop_now_ms(up->loop));
 		s->retry_at_ms = hf_loop_now_ms(up->loop) + (was == SESSION_UP ? 100 : hf_backoff_next(&s->backoff));
 	}
-	hf_session_start_waiting(up);
+	hf_hub_session_start_waiting(up);
 }
 
-void hf_session_drop(struct hf_session *s, int err, const char *why)
+void hf_hub_session_drop(struct hf_hub_session *s, int err, const char *why)
 {
 	struct session_conn *sc = s->conn;
 
@@ -273,7 +273,7 @@ void hf_session_drop(struct hf_session *s, int err, const char *why)
 	session_closed(s, err, why, false);
 }
 
-static void for_each(struct hf_upstream *up, void (*fn)(struct hf_session *s))
+static void for_each(struct hf_upstream *up, void (*fn)(struct hf_hub_session *s))
 {
 	struct hf_span key;
 	size_t pos = 0;
@@ -283,7 +283,7 @@ static void for_each(struct hf_upstream *up, void (*fn)(struct hf_session *s))
 		fn(v);
 }
 
-void hf_session_drop_all(struct hf_upstream *up, int err, const char *why)
+void hf_hub_session_drop_all(struct hf_upstream *up, int err, const char *why)
 {
 	struct hf_span key;
 	size_t pos = 0;
@@ -291,12 +291,12 @@ void hf_session_drop_all(struct hf_upstream *up, int err, const char *why)
 
 	while (hf_map_next(up->sessions, &pos, &key, &v))
 		if (v != up->own)
-			hf_session_drop(v, err, why);
-	hf_session_drop(up->own, err, why);
+			hf_hub_session_drop(v, err, why);
+	hf_hub_session_drop(up->own, err, why);
 }
 
 /* --- wanting ------------------------------------------------------------------------------------------------ */
-static bool needed(const struct hf_session *s)
+static bool needed(const struct hf_hub_session *s)
 {
 	struct hf_upstream *up = s->up;
 
@@ -307,7 +307,7 @@ static bool needed(const struct hf_session *s)
 /* Room for one more: the session that was used least recently and is not needed goes. */
 static bool make_room(struct hf_upstream *up)
 {
-	struct hf_session *oldest = NULL;
+	struct hf_hub_session *oldest = NULL;
 	struct hf_span key;
 	size_t pos = 0;
 	void *v;
@@ -315,7 +315,7 @@ static bool make_room(struct hf_upstream *up)
 	if (up->n_up + up->n_connecting < up->max_sessions)
 		return true;
 	while (hf_map_next(up->sessions, &pos, &key, &v)) {
-		struct hf_session *s = v;
+		struct hf_hub_session *s = v;
 
 		if (s->state == SESSION_UP && s != up->own && s->n_flight == 0 &&
 		    (!oldest || s->last_used_ms < oldest->last_used_ms) &&
@@ -323,19 +323,19 @@ static bool make_room(struct hf_upstream *up)
 			oldest = s;
 	}
 	if (oldest)
-		hf_session_drop(oldest, 0, "closed to make room for another child");
+		hf_hub_session_drop(oldest, 0, "closed to make room for another child");
 	return oldest != NULL;
 }
 
-void hf_session_want(struct hf_session *s)
+void hf_hub_session_want(struct hf_hub_session *s)
 {
 	if (s->state != SESSION_IDLE || s == s->up->own || hf_list_linked(&s->wait))
 		return;
 	hf_list_add_tail(&s->up->waiting, &s->wait);
-	hf_session_start_waiting(s->up);
+	hf_hub_session_start_waiting(s->up);
 }
 
-void hf_session_start_waiting(struct hf_upstream *up)
+void hf_hub_session_start_waiting(struct hf_upstream *up)
 {
 	uint64_t now = hf_loop_now_ms(up->loop);
 	struct hf_list *pos, *tmp;
@@ -344,7 +344,7 @@ void hf_session_start_waiting(struct hf_upstream *up)
 		return;
 	up->starting_waiting = true;	/* a drop below comes back here */
 	hf_list_for_each_safe(pos, tmp, &up->waiting) {
-		struct hf_session *s = hf_container_of(pos, struct hf_session, wait);
+		struct hf_hub_session *s = hf_container_of(pos, struct hf_hub_session, wait);
 
 		if (up->n_connecting >= HF_SESSION_CONNECTING_MAX)
 			break;
@@ -353,26 +353,26 @@ void hf_session_start_waiting(struct hf_upstream *up)
 		if (!make_room(up))
 			break;
 		hf_list_del(&s->wait);
-		if (hf_session_connect(s, hf_link_address(up)) != 0)
+		if (hf_hub_session_connect(s, hf_link_address(up)) != 0)
 			s->retry_at_ms = now + hf_backoff_next(&s->backoff);
 	}
 	up->starting_waiting = false;
 }
 
-static void want_if_needed(struct hf_session *s)
+static void want_if_needed(struct hf_hub_session *s)
 {
 	if (s->state == SESSION_IDLE && s != s->up->own && needed(s))
-		hf_session_want(s);
+		hf_hub_session_want(s);
 }
 
-static void retry_now(struct hf_session *s)
+static void retry_now(struct hf_hub_session *s)
 {
 	s->retry_at_ms = 0;
 	hf_backoff_reset(&s->backoff);
 	want_if_needed(s);
 }
 
-void hf_session_open_wanted(struct hf_upstream *up)
+void hf_hub_session_open_wanted(struct hf_upstream *up)
 {
 	for_each(up, retry_now);
 }
@@ -385,10 +385,10 @@ static void set_text(char **slot, const char *text)
 	*slot = copy;
 }
 
-void hf_session_presence(struct hf_session *s, bool connected, unsigned subs, const char *client_type,
+void hf_hub_session_presence(struct hf_hub_session *s, bool connected, unsigned subs, const char *client_type,
 			 const char *model_id)
 {
-	unsigned before = hf_session_subs(s);
+	unsigned before = hf_hub_session_subs(s);
 
 	s->present = connected;
 	s->subs = subs;
@@ -396,26 +396,26 @@ void hf_session_presence(struct hf_session *s, bool connected, unsigned subs, co
 		set_text(&s->client_type, client_type);
 	if (connected && model_id)
 		set_text(&s->model_id, model_id);
-	if (hf_session_is_up(s))
-		hf_session_mirror_subs(s);
+	if (hf_hub_session_is_up(s))
+		hf_hub_session_mirror_subs(s);
 	else
 		want_if_needed(s);
-	if ((hf_session_subs(s) & ~before & HF_SUB_DESIRED) && hf_session_is_up(s))
+	if ((hf_hub_session_subs(s) & ~before & HF_SUB_DESIRED) && hf_hub_session_is_up(s))
 		hf_twin_subscribed(s);
 }
 
 /* --- once a second ------------------------------------------------------------------------------------------ */
-static void tick_up(struct hf_session *s, uint64_t now)
+static void tick_up(struct hf_hub_session *s, uint64_t now)
 {
 	struct hf_upstream *up = s->up;
 	bool own = s == up->own;
 
 	if (s->child && hf_pump_oldest_unanswered_ms(up->pump, s->child) > HF_UNANSWERED_MS) {
-		hf_session_drop(s, HF_ETIMEOUT, "no PUBACK for 30 s");
+		hf_hub_session_drop(s, HF_ETIMEOUT, "no PUBACK for 30 s");
 		return;
 	}
 	if (s->ping_sent_ms && now - s->ping_sent_ms > SILENT_MS) {
-		hf_session_drop(s, HF_ETIMEOUT, "no answer to a ping");
+		hf_hub_session_drop(s, HF_ETIMEOUT, "no answer to a ping");
 		return;
 	}
 	if (!s->ping_sent_ms && now - s->last_in_ms > (own || s->n_flight ? OWN_PING_MS : CHILD_PING_MS)) {
@@ -424,10 +424,10 @@ static void tick_up(struct hf_session *s, uint64_t now)
 		hf_conn_flush_later(s->conn->conn);
 	}
 	if (!own && !needed(s) && now - s->last_used_ms > HF_SESSION_IDLE_MS)
-		hf_session_drop(s, 0, "idle");
+		hf_hub_session_drop(s, 0, "idle");
 }
 
-void hf_session_tick(struct hf_upstream *up)
+void hf_hub_session_tick(struct hf_upstream *up)
 {
 	uint64_t now = hf_loop_now_ms(up->loop);
 	struct hf_span key;
@@ -435,26 +435,26 @@ void hf_session_tick(struct hf_upstream *up)
 	void *v;
 
 	while (hf_map_next(up->sessions, &pos, &key, &v)) {
-		struct hf_session *s = v;
+		struct hf_hub_session *s = v;
 
 		if (s->state == SESSION_UP)
 			tick_up(s, now);
 		else if (s->state == SESSION_CONNECTING && now - s->connect_ms > 15000)
-			hf_session_drop(s, HF_ETIMEOUT, "no CONNACK in time");
+			hf_hub_session_drop(s, HF_ETIMEOUT, "no CONNACK in time");
 		else if (s->state == SESSION_IDLE && hf_link_online(up))
 			want_if_needed(s);
 	}
-	hf_session_start_waiting(up);
+	hf_hub_session_start_waiting(up);
 }
 
-void hf_session_free_all(struct hf_upstream *up)
+void hf_hub_session_free_all(struct hf_upstream *up)
 {
 	struct hf_span key;
 	size_t pos = 0;
 	void *v;
 
 	while (up->sessions && hf_map_next(up->sessions, &pos, &key, &v)) {
-		struct hf_session *s = v;
+		struct hf_hub_session *s = v;
 
 		hf_buf_fini(&s->in);
 		free(s->client_type);

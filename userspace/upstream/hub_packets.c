@@ -2,7 +2,7 @@
 /* MQTT of a hub session: login, subscriptions, telemetry out, methods, desired patches and C2D in. */
 #include "core/log.h"
 #include "core/util.h"
-#include "upstream/session_int.h"
+#include "upstream/hub_session_int.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@ static const char res_prefix[] = "$iothub/twin/res/";
 static const char desired_prefix[] = "$iothub/twin/PATCH/properties/desired/";
 static const char method_prefix[] = "$iothub/methods/POST/";
 
-static uint16_t next_id(struct hf_session *s)
+static uint16_t next_id(struct hf_hub_session *s)
 {
 	for (;;) {
 		bool used = false;
@@ -25,7 +25,7 @@ static uint16_t next_id(struct hf_session *s)
 	}
 }
 
-static void subscribe(struct hf_session *s, const char *filter, uint8_t qos, bool on)
+static void subscribe(struct hf_hub_session *s, const char *filter, uint8_t qos, bool on)
 {
 	struct hf_span f = hf_span_str(filter);
 
@@ -37,9 +37,9 @@ static void subscribe(struct hf_session *s, const char *filter, uint8_t qos, boo
 }
 
 /* The hub sees the subscriptions that the child has here; twin replies are always ours. */
-void hf_session_mirror_subs(struct hf_session *s)
+void hf_hub_session_mirror_subs(struct hf_hub_session *s)
 {
-	unsigned want = hf_session_subs(s) & (HF_SUB_METHODS | HF_SUB_DESIRED | HF_SUB_C2D), change;
+	unsigned want = hf_hub_session_subs(s) & (HF_SUB_METHODS | HF_SUB_DESIRED | HF_SUB_C2D), change;
 	char c2d[HF_IDENT_MAX + 64];
 
 	want |= HF_SUB_TWIN_RES;
@@ -59,13 +59,13 @@ void hf_session_mirror_subs(struct hf_session *s)
 	s->hub_subs = want;
 }
 
-static void on_connack(struct hf_session *s, uint8_t code)
+static void on_connack(struct hf_hub_session *s, uint8_t code)
 {
 	struct hf_upstream *up = s->up;
 	char why[96];
 
 	if (s->state != SESSION_CONNECTING) {
-		hf_session_drop(s, HF_EPROTO, "CONNACK out of place");
+		hf_hub_session_drop(s, HF_EPROTO, "CONNACK out of place");
 		return;
 	}
 	if (code != HF_CONNACK_OK) {
@@ -75,7 +75,7 @@ static void on_connack(struct hf_session *s, uint8_t code)
 			hf_scope_sync_refresh(up, s->ident);
 		else
 			hf_log(HF_LOG_WARN, "upstream.refused", "%s", why);
-		hf_session_drop(s, HF_EDENIED, why);
+		hf_hub_session_drop(s, HF_EDENIED, why);
 		return;
 	}
 	s->state = SESSION_UP;
@@ -83,17 +83,17 @@ static void on_connack(struct hf_session *s, uint8_t code)
 	up->n_up++;
 	s->hub_subs = 0;
 	hf_backoff_up(&s->backoff, hf_loop_now_ms(up->loop));
-	hf_session_mirror_subs(s);
+	hf_hub_session_mirror_subs(s);
 	if (s == up->own)
 		hf_link_own_up(up);
 	s->child = hf_pump_child(up->pump, hf_span_str(s->ident));
 	if (s->child)
 		hf_pump_session_up(up->pump, s->child);
 	hf_twin_session_up(s);
-	hf_session_start_waiting(up);
+	hf_hub_session_start_waiting(up);
 }
 
-static void on_puback(struct hf_session *s, uint16_t id)
+static void on_puback(struct hf_hub_session *s, uint16_t id)
 {
 	for (unsigned i = 0; i < s->n_flight; i++) {
 		uint64_t seq = s->flight[i].seq;
@@ -107,7 +107,7 @@ static void on_puback(struct hf_session *s, uint16_t id)
 	}
 }
 
-int hf_session_send(struct hf_session *s, uint64_t seq, const struct hf_msg *msg, bool dup)
+int hf_hub_session_send(struct hf_hub_session *s, uint64_t seq, const struct hf_msg *msg, bool dup)
 {
 	hf_autobuf struct hf_buf topic = HF_BUF_INIT(4096);
 	const char *slash = strchr(s->ident, '/');
@@ -134,7 +134,7 @@ int hf_session_send(struct hf_session *s, uint64_t seq, const struct hf_msg *msg
 	return 0;
 }
 
-void hf_session_publish(struct hf_session *s, struct hf_span topic, struct hf_span body)
+void hf_hub_session_publish(struct hf_hub_session *s, struct hf_span topic, struct hf_span body)
 {
 	hf_mqtt_put_publish(hf_conn_out(s->conn->conn), 0, false, false, 0, topic, hf_span(NULL, 0), body);
 	hf_conn_flush_later(s->conn->conn);
@@ -153,17 +153,17 @@ struct down_box {
 static void on_down_done(struct hf_down *down)
 {
 	struct down_box *box = hf_container_of(down, struct down_box, down);
-	struct hf_session *s = hf_session_find(box->up, hf_span_str(down->ident));
+	struct hf_hub_session *s = hf_hub_session_find(box->up, hf_span_str(down->ident));
 
 	/* Only the child's own PUBACK completes a C2D message; otherwise the hub delivers it again. */
-	if (down->result == 0 && box->packet_id && s && s->generation == box->generation && hf_session_is_up(s)) {
+	if (down->result == 0 && box->packet_id && s && s->generation == box->generation && hf_hub_session_is_up(s)) {
 		hf_mqtt_put_ack(hf_conn_out(s->conn->conn), HF_MQTT_PUBACK, box->packet_id);
 		hf_conn_flush_later(s->conn->conn);
 	}
 	free(box);
 }
 
-static void send_down(struct hf_session *s, enum hf_down_kind kind, uint8_t qos, uint16_t packet_id,
+static void send_down(struct hf_hub_session *s, enum hf_down_kind kind, uint8_t qos, uint16_t packet_id,
 		      struct hf_span topic, struct hf_span body)
 {
 	struct down_box *box = malloc(sizeof *box + topic.len + body.len);
@@ -184,7 +184,7 @@ static void send_down(struct hf_session *s, enum hf_down_kind kind, uint8_t qos,
 	s->up->ops->to_child(s->up->arg, &box->down);
 }
 
-void hf_session_send_desired(struct hf_session *s, int64_t version, struct hf_span body)
+void hf_hub_session_send_desired(struct hf_hub_session *s, int64_t version, struct hf_span body)
 {
 	char topic[96];
 
@@ -214,7 +214,7 @@ static int64_t version_of(struct hf_span query)
 	return text.len && hf_parse_i64(text, 0, INT64_MAX, &v) == 0 ? v : -1;
 }
 
-static void on_twin_res(struct hf_session *s, struct hf_span rest, struct hf_span body)
+static void on_twin_res(struct hf_hub_session *s, struct hf_span rest, struct hf_span body)
 {
 	struct hf_span status_text;
 	int64_t status;
@@ -224,7 +224,7 @@ static void on_twin_res(struct hf_session *s, struct hf_span rest, struct hf_spa
 		hf_twin_on_response(s, (int)status, query_value(rest, "$rid"), version_of(rest), body);
 }
 
-void hf_session_on_publish(struct hf_session *s, const struct hf_mqtt_publish *p)
+void hf_hub_session_on_publish(struct hf_hub_session *s, const struct hf_mqtt_publish *p)
 {
 	if (hf_span_starts(p->topic, res_prefix))
 		on_twin_res(s, hf_span_skip(p->topic, sizeof res_prefix - 1), p->body);
@@ -236,10 +236,10 @@ void hf_session_on_publish(struct hf_session *s, const struct hf_mqtt_publish *p
 		send_down(s, HF_DOWN_C2D, p->qos ? 1 : 0, p->packet_id, p->topic, p->body);
 }
 
-void hf_session_packet(struct hf_session *s, const struct hf_mqtt_packet *pkt)
+void hf_hub_session_packet(struct hf_hub_session *s, const struct hf_mqtt_packet *pkt)
 {
 	if (s->state == SESSION_CONNECTING && pkt->type != HF_MQTT_CONNACK) {
-		hf_session_drop(s, HF_EPROTO, "packet before CONNACK");
+		hf_hub_session_drop(s, HF_EPROTO, "packet before CONNACK");
 		return;
 	}
 	switch (pkt->type) {
@@ -250,13 +250,13 @@ void hf_session_packet(struct hf_session *s, const struct hf_mqtt_packet *pkt)
 		on_puback(s, pkt->ack.packet_id);
 		break;
 	case HF_MQTT_PUBLISH:
-		hf_session_on_publish(s, &pkt->publish);
+		hf_hub_session_on_publish(s, &pkt->publish);
 		break;
 	case HF_MQTT_SUBACK: case HF_MQTT_UNSUBACK: case HF_MQTT_PINGRESP:
 		break;	/* last_in_ms is all they mean to us */
 	case HF_MQTT_CONNECT: case HF_MQTT_PUBREC: case HF_MQTT_PUBREL: case HF_MQTT_PUBCOMP: case HF_MQTT_SUBSCRIBE:
 	case HF_MQTT_UNSUBSCRIBE: case HF_MQTT_PINGREQ: case HF_MQTT_DISCONNECT:
-		hf_session_drop(s, HF_EPROTO, "unexpected packet from the hub");
+		hf_hub_session_drop(s, HF_EPROTO, "unexpected packet from the hub");
 		break;
 	}
 }
