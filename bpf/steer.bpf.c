@@ -41,9 +41,9 @@ static __always_inline void serve_key(struct bpf_sk_lookup *ctx, struct hf_serve
 /* Spreads connections over the workers; the source port alone differs between connections of one child. */
 static __always_inline __u32 spread(struct bpf_sk_lookup *ctx, __u32 n)
 {
-	__u32 h = ctx->remote_port;
+	/* Both are readable for either family (0 for the other); a branch here makes clang index ctx. */
+	__u32 h = ctx->remote_port ^ ctx->remote_ip4 ^ ctx->remote_ip6[3];
 
-	h ^= ctx->family == HF_AF_INET ? ctx->remote_ip4 : ctx->remote_ip6[3];
 	h *= 0x9e3779b1u;
 	h ^= h >> 15;
 	return h % n;

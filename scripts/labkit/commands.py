@@ -48,7 +48,6 @@ def _build(lab, n_children, n_modules, master_key, conf):
     children = [identity.child(master_key, i) for i in range(n_children)]
     modules = [identity.module(master_key, f"mod{i}") for i in range(n_modules)]
     certs.make_all(lab)
-    write_file(lab.path("seal.key"), base64.b64encode(os.urandom(32)).decode() + "\n", 0o600)
     confs.write_hub(lab)
     confs.write_gw(lab, master_key, conf)
     write_json(lab.path("children.json"), children)

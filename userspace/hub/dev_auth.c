@@ -90,9 +90,9 @@ static const char *check_sas(struct hub_session *s, const struct hub_ident *iden
 		if (!signer || !signer->enabled)
 			return "acting gateway unknown or disabled";
 	}
-	s->auth_type = "{\"scope\":\"device\",\"type\":\"sas\",\"issuer\":\"iothub\",\"acceptingIpFilterRule\":null}";
+	s->auth_type = "sas";
 	if (sas.skn.len) {
-		s->auth_type = "{\"scope\":\"hub\",\"type\":\"sas\",\"issuer\":\"iothub\",\"acceptingIpFilterRule\":null}";
+		s->auth_type = "symkey";
 		return policy_allows(m, &sas, signer->device_id) ? NULL : "policy token refused";
 	}
 	if (signer->auth != HUB_AUTH_SAS)
@@ -129,7 +129,7 @@ static const char *check_cert(struct hub_session *s, const struct hub_ident *ide
 		return "certificate not understood";
 	if (now < info.not_before || now > info.not_after)
 		return "certificate not valid now";
-	s->auth_type = "{\"scope\":\"device\",\"type\":\"x509\",\"issuer\":\"iothub\",\"acceptingIpFilterRule\":null}";
+	s->auth_type = "x509";
 	if (ident->auth == HUB_AUTH_SELF_SIGNED)
 		return thumb_is(ident->primary_thumb, &info) || thumb_is(ident->secondary_thumb, &info)
 			       ? NULL : "thumbprint does not match";

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* holdfast-hub: the command line, and `serve`, which wires the emulator. */
+#include "core/log.h"
+#include "core/util.h"
+#include "hub/cli.h"
+#include "hub/ctl.h"
+#include "hub/dev.h"
+#include "hub/hub_conf.h"
+#include "hub/metrics.h"
+#include "hub/scope_api.h"
+#include "net/listener.h"
+#include "priv/notify.h"
+#include <holdfast/err.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct hub {
+	struct hub_conf conf;
+	struct hf_loop *loop;
+	struct hub_model *model;
+	struct hub_dev *dev;
+	struct hub_scope_api *rest;
+	struct hub_ctl *ctl;
+	struct hf_tls_ctx *tls;
+	struct hf_signal *on_term, *on_int;
+	struct hf_timer *idle;
+	unsigned idle_turns;
+	bool stopping;
+};
+
+static const struct hf_metric_def metric_defs[HUB_M__COUNT] = {
+#define X(id, name, kind, help) [id] = { name, kind, help },
+	HUB_METRICS(X)
+#undef X
+};
+
+/* Connections end in their own time, 2 s at most. */
+static void on_idle(void *arg)
+{
+	struct hub *h = arg;
+
+	if (hub_dev_count(h->dev) == 0 || ++h->idle_turns > 40)
+		hf_loop_stop(h->loop);
+}
+
+static void on_signal(void *arg, int signo)
+{
+	struct hub *h = arg;
+
+	(void)signo;
+	if (h->stopping)
+		return;
+	h->stopping = true;
+	hf_notify("STOPPING=1");
+	hub_dev_stop(h->dev);
+	hub_scope_api_destroy(&h->rest);
+	hub_ctl_destroy(&h->ctl);
+	if (hf_timer_create(h->loop, on_idle, h, &h->idle) == 0)
+		hf_timer_start(h->idle, 20, 50);
+	else
+		hf_loop_stop(h->loop);
+}
+
+static int start_heads(struct hub *h)
+{
+	const struct hub_conf *c = &h->conf;
+	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .client_ca_file = *c->client_ca_file ? c->client_ca_file : NULL,
+				   .max_connections = (unsigned)c->max_connections };
+	struct hub_ctl_cfg ctl = { .host = c->host };
+	int https, r = hf_listen_tcp(c->listen_mqtt, false, &dev.listen_fd);
+
+	if (r == 0)
+		r = hub_dev_create(h->loop, h->model, &dev, &h->dev);
+	if (r == 0)
+		r = hf_listen_tcp(c->listen_https, false, &https);
+	if (r == 0)
+		r = hub_scope_api_create(h->loop, h->model, c->host, https, h->tls, &h->rest);
+	if (r == 0)
+		r = hf_listen_unix(c->control_socket, 0600, -1, &ctl.listen_fd);
+	if (r == 0)
+		r = hub_ctl_create(h->loop, h->model, h->dev, &ctl, &h->ctl);
+	return r;
+}
+
+static int start(struct hub *h)
+{
+	const struct hub_conf *c = &h->conf;
+	struct hf_tls_server_cfg tls = { .cert_file = c->cert_file, .key_file = c->key_file, .request_client_cert = true };
+	struct hub_model_cfg model = { .dir = c->storage_dir, .host = c->host, .sync = c->durability == 1,
+				       .max_bytes = (uint64_t)c->max_bytes };
+	int r = hf_tls_global_init();
+
+	if (r == 0)
+		r = hf_loop_create(&h->loop);
+	if (r == 0)
+		r = hf_tls_ctx_create_server(&tls, &h->tls);
+	if (r == 0)
+		r = hub_model_open(h->loop, &model, &h->model);
+	if (r == 0)
+		r = start_heads(h);
+	if (r == 0)
+		r = hf_signal_create(h->loop, SIGTERM, on_signal, h, &h->on_term);
+	if (r == 0)
+		r = hf_signal_create(h->loop, SIGINT, on_signal, h, &h->on_int);
+	return r;
+}
+
+static void stop(struct hub *h)
+{
+	if (h->rest)
+		hub_scope_api_destroy(&h->rest);
+	hub_ctl_destroy(&h->ctl);
+	hf_signal_destroy(&h->on_term);
+	hf_signal_destroy(&h->on_int);
+	hf_timer_destroy(&h->idle);
+	if (h->dev && hub_dev_count(h->dev) == 0)
+		hub_dev_destroy(&h->dev);
+	if (h->model)
+		hub_model_close(&h->model);
+	hf_tls_ctx_unref(&h->tls);
+	if (!h->dev)
+		hf_loop_destroy(&h->loop);
+	hf_tls_thread_fini();
+}
+
+static int serve(const struct hf_cli *cli, const json_t *args)
+{
+	hf_autobuf struct hf_buf problems = HF_BUF_INIT(1u << 20);
+	const json_t *list = json_object_get(args, "config");
+	const char *files[16];
+	struct hub h = { 0 };
+	unsigned n = 0;
+	int r;
+
+	for (; n < json_array_size(list) && n < HF_ARRAY_LEN(files); n++)
+		files[n] = json_string_value(json_array_get(list, n));
+	if (n == 0 || hf_conf_load(&hub_conf_schema, files, n, &h.conf, &problems) != 0) {
+		fputs(hf_buf_cstr(&problems), stderr);
+		fprintf(stderr, "%s: configuration refused\n", cli->tool);
+		return HF_EXIT_REFUSED;
+	}
+	if (json_is_true(json_object_get(args, "check"))) {
+		puts("configuration ok");
+		hf_conf_fini(&hub_conf_schema, &h.conf);
+		return HF_EXIT_OK;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	umask(077);
+	hf_log_set_level((enum hf_log_level)h.conf.log_level);
+	hf_metrics_init(metric_defs, HUB_M__COUNT);
+	r = start(&h);
+	if (r == 0) {
+		hf_log(HF_LOG_NOTICE, "start", "holdfast-hub %s ready: %s on %s and %s", HF_VERSION, h.conf.host, h.conf.listen_mqtt,
+		       h.conf.listen_https);
+		hf_notify("READY=1");
+		hf_loop_run(h.loop);
+	} else {
+		hf_log(HF_LOG_ERR, "start", "%s", hf_strerror(r));
+	}
+	stop(&h);
+	hf_conf_fini(&hub_conf_schema, &h.conf);
+	return r == 0 ? HF_EXIT_OK : HF_EXIT_REFUSED;
+}
+
+int main(int argc, char **argv)
+{
+	struct hf_cli cli = hub_cli(serve);
+
+	return hf_cli_main(&cli, argc, argv);
+}

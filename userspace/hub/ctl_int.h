@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/ctl_int.h - shared by the command families of the emulator's control socket. */
+#pragma once
+#include "ctlproto/ctlproto.h"
+#include "hub/ctl.h"
+
+struct hub_ctl {
+	struct hf_loop *loop;
+	struct hub_model *model;
+	struct hub_dev *dev;
+	char *host;
+	struct hf_ctl_srv *srv;
+	struct hf_list followers;
+	int64_t started_ms;
+};
+
+/* Member of args as text; NULL when absent or not a string. */
+const char *hub_arg(const json_t *args, const char *name);
+/* The identity named by deviceId [moduleId], or NULL after answering "not-found" / "invalid". */
+const struct hub_ident *hub_ctl_ident(struct hub_ctl *ctl, struct hf_ctl_call *call, const json_t *args);
+/* Ends the call with the model's error. */
+void hub_ctl_error(struct hf_ctl_call *call, const struct hub_error *err);
+/* Answers with the item (stolen) once everything changed so far is committed. */
+void hub_ctl_ok_committed(struct hub_ctl *ctl, struct hf_ctl_call *call, json_t *item);
+
+/* ctl_device.c */
+void hub_ctl_device_create(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_device_list(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_device_show(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_device_update(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_device_delete(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_add_children(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_remove_children(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_list_children(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_get_parent(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_set_parent(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_module_create(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_module_list(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_import(void *arg, struct hf_ctl_call *call, const json_t *args);
+/* ctl_traffic.c */
+void hub_ctl_events(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_on_event(void *arg);
+void hub_ctl_twin_show(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_twin_update(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_c2d_send(void *arg, struct hf_ctl_call *call, const json_t *args);

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+#include "hub/hub_conf.h"
+#include "core/util.h"
+#include <errno.h>
+
+static const char *const durability_names[] = { "process", "sync", NULL };
+static const char *const level_names[] = { "err", "warn", "notice", "info", "debug", NULL };
+
+#define ROW(path, kind, member, def, min, max, names, flags, help)                                                   \
+	{ path, HF_CONF_##kind, offsetof(struct hub_conf, member), def, min, max, names, flags, help }
+
+static const struct hf_conf_row rows[] = {
+	ROW("hub.host", STR, host, "", 0, 0, NULL, HF_CONF_REQUIRED, "host name of the hub: in user names, tokens, certificates"),
+	ROW("listen.mqtt", STR, listen_mqtt, "0.0.0.0:8883", 0, 0, NULL, 0, "address for MQTT over TLS"),
+	ROW("listen.https", STR, listen_https, "0.0.0.0:443", 0, 0, NULL, 0, "address for the HTTPS API"),
+	ROW("tls.cert_file", STR, cert_file, "", 0, 0, NULL, HF_CONF_REQUIRED, "PEM certificate chain, leaf first"),
+	ROW("tls.key_file", STR, key_file, "", 0, 0, NULL, HF_CONF_REQUIRED, "PEM private key of it"),
+	ROW("tls.client_ca_file", STR, client_ca_file, "", 0, 0, NULL, 0, "PEM roots of devices with CA certificates"),
+	ROW("control.socket", STR, control_socket, "/run/holdfast/hub.sock", 0, 0, NULL, 0, "unix socket for the other commands"),
+	ROW("storage.dir", STR, storage_dir, "/var/lib/holdfast-hub", 0, 0, NULL, 0, "directory of registry, twins, events"),
+	ROW("storage.durability", ENUM, durability, "process", 0, 0, durability_names, 0,
+	    "process = survives kill -9; sync = also a power cut"),
+	ROW("storage.max_bytes", SIZE, max_bytes, "4 GiB", 64ll << 20, 1ll << 40, NULL, 0, "disk budget; the oldest events go first"),
+	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "device connections at once"),
+	ROW("log.level", ENUM, log_level, "notice", 0, 0, level_names, HF_CONF_RELOADABLE, "least severe level that is logged"),
+	{ 0 },
+};
+
+static void check(const void *values, const char *file, struct hf_buf *problems)
+{
+	const struct hub_conf *c = values;
+	const struct { const char *name, *path; } files[] = { { "tls.cert_file", c->cert_file }, { "tls.key_file", c->key_file },
+							      { "tls.client_ca_file", c->client_ca_file } };
+
+	for (size_t i = 0; i < HF_ARRAY_LEN(files); i++)
+		if (*files[i].path && access(files[i].path, R_OK) != 0)
+			hf_conf_problem(problems, file, "%s: %s: %s", files[i].name, files[i].path, strerror(errno));
+}
+
+const struct hf_conf_schema hub_conf_schema = { rows, sizeof(struct hub_conf), check };

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/hub_conf.h - the settings of holdfast-hub. */
+#pragma once
+#include "conf/conf.h"
+
+struct hub_conf {
+	char *host, *listen_mqtt, *listen_https;
+	char *cert_file, *key_file, *client_ca_file;
+	char *control_socket, *storage_dir;
+	int durability;			/* 0 process, 1 sync */
+	int64_t max_bytes, max_connections;
+	int log_level;
+};
+extern const struct hf_conf_schema hub_conf_schema;
