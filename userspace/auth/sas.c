@@ -31,6 +31,8 @@ static int split_audience(struct hf_span sr, struct hf_sas *out)
 	if (scheme && !memchr(rest.ptr, '/', (size_t)(scheme - rest.ptr)))
 		rest = hf_span_skip(rest, (size_t)(scheme - rest.ptr) + 3);
 	hf_span_cut(&rest, '/', &host);
+	if (host.len == 0)
+		return HF_EINVALID;
 	if (memmem(host.ptr, host.len, "%2f", 3) || memmem(host.ptr, host.len, "%2F", 3)) {
 		/* encoded twice or more: peel one layer and start again */
 		hf_autofree char *once = hf_span_dup(hf_buf_span(&text));

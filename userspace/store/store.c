@@ -486,15 +486,27 @@ static void quarantine(const struct hf_store *s)
 	unlink(from);
 }
 
+/* Debug builds can be told to break the promise, so that the power-cut test is seen to turn red. */
+static bool skips_sync(void)
+{
+#ifdef HF_DEBUG
+	const char *fault = getenv("HOLDFAST_FAULT");
+
+	if (fault && strcmp(fault, "nosync") == 0) {
+		hf_log(HF_LOG_ERR, "store.fault", "HOLDFAST_FAULT=nosync: nothing is synced");
+		return true;
+	}
+#endif
+	return false;
+}
+
 static int open_spool(struct hf_store *s)
 {
 	char path[512];
 	struct hf_db_cfg cfg = { .path = path, .map_size = s->cfg.max_bytes, .tables = spool_tables };
 	int r;
 
-#ifdef HF_DEBUG_SKIP_SYNC
-	cfg.flags = HF_DB_NOSYNC;
-#endif
+	cfg.flags = skips_sync() ? HF_DB_NOSYNC : 0;
 	snprintf(path, sizeof path, "%s/spool.mdb", s->cfg.dir);
 	for (int attempt = 0; attempt < 2; attempt++) {
 		r = hf_map_create(&s->children);
