@@ -211,9 +211,12 @@ static json_t *event_json(uint64_t seq, struct hf_span value)
 
 	r = c.err || read_bag(bag, sys, app);
 	hf_b64_encode(c.in, &b64);
-	hf_buf_printf(&text, "{\"scope\":\"%s\",\"type\":\"%.*s\",\"issuer\":\"%s\",\"acceptingIpFilterRule\":null}",
-		      is_module ? "module" : "device", (int)part[2].len, (const char *)part[2].ptr,
-		      hf_span_is(part[2], "x509") ? "external" : "iothub");
+	if (part[2].len && part[2].ptr[0] == '{')
+		hf_buf_put_span(&text, part[2]);	/* the head wrote the whole method */
+	else
+		hf_buf_printf(&text, "{\"scope\":\"%s\",\"type\":\"%.*s\",\"issuer\":\"%s\",\"acceptingIpFilterRule\":null}",
+			      is_module ? "module" : "device", (int)part[2].len, (const char *)part[2].ptr,
+			      hf_span_is(part[2], "x509") ? "external" : "iothub");
 	r |= put_span(sys, "iothub-connection-device-id", device);
 	if (is_module)
 		r |= put_span(sys, "iothub-connection-module-id", module);

@@ -379,6 +379,11 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	return 0;
 }
 
+const char *hub_model_host(const struct hub_model *m)
+{
+	return m->host;
+}
+
 /* Calls and waiters that are still there get their one answer, so their owners must outlive the model. */
 void hub_model_close(struct hub_model **pm)
 {

@@ -14,7 +14,9 @@
 struct hub_model;
 struct hub_model_cfg { const char *dir, *host; bool sync; uint64_t max_bytes; };
 int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct hub_model **ret_m);
+/* Waiters and method calls that are left get their one answer here: their owners go later. */
 void hub_model_close(struct hub_model **m);
+const char *hub_model_host(const struct hub_model *m);
 
 /* fn runs when everything changed so far is committed (err 0) or failed. Order of waiters is kept. Embed. */
 struct hub_wait { struct hf_list node; void (*fn)(void *arg, int err); void *arg; };
@@ -34,7 +36,7 @@ struct hub_ident {
 	unsigned connections;			/* live device-side connections */
 };
 const struct hub_ident *hub_ident_find(struct hub_model *m, struct hf_span id);
-/* hub_error: HTTP status, IoT Hub code and text; filled when a call returns HF_EINVALID, HF_ENOTFOUND, ... */
+/* hub_error: HTTP status (500 when nobody is to blame), IoT Hub code and text; filled when a call returns HF_EINVALID, HF_ENOTFOUND, ... */
 struct hub_error { int http_status; int code; const char *name; char message[256]; };
 /* Create or update from a service document (iothub-protocol 5.3/5.4). if_match NULL = create only.
  * *ret_doc (may be NULL): the resulting document. */

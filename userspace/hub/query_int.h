@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/query_int.h - parsed form of a query, shared by query_parse.c and query.c. */
+#pragma once
+#include "hub/query.h"
+
+enum query_op {
+	Q_LITERAL, Q_UNDEFINED, Q_PATH, Q_ARRAY, Q_CALL,
+	Q_OR, Q_AND, Q_NOT, Q_NEG,
+	Q_EQ, Q_NE, Q_LT, Q_LE, Q_GT, Q_GE, Q_IN, Q_NIN,
+	Q_ADD, Q_SUB, Q_MUL, Q_DIV, Q_MOD,
+};
+enum query_fn {
+	QF_IS_DEFINED, QF_IS_NULL, QF_IS_BOOL, QF_IS_NUMBER, QF_IS_STRING, QF_IS_OBJECT, QF_IS_ARRAY, QF_IS_PRIMITIVE,
+	QF_STARTSWITH, QF_ENDSWITH, QF_CONTAINS, QF_ARRAY_CONTAINS, QF_LENGTH, QF_LOWER, QF_UPPER, QF_CONCAT, QF_ABS,
+	QF_COUNT, QF_SUM, QF_AVG, QF_MIN, QF_MAX,	/* aggregates: in the select list only */
+};
+struct query_node {
+	enum query_op op;
+	enum query_fn fn;
+	json_t *lit;			/* Q_LITERAL */
+	char **path;			/* Q_PATH */
+	struct query_node **kids;
+	unsigned n_path, n_kids;
+};
+struct query_column {
+	struct query_node *expr;
+	char *name;
+};
+struct hub_query {
+	bool all, modules, aggregate;	/* SELECT *; FROM devices.modules */
+	int64_t top;			/* -1 = none */
+	struct query_column *columns;
+	struct query_node **groups;
+	struct query_node *where;
+	unsigned n_columns, n_groups;
+};

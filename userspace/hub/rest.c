@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Routing, tokens (iothub-protocol 6.3) and answers of the HTTPS side. */
+#include "auth/sas.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/metric.h"
+#include "core/util.h"
+#include "hub/metrics.h"
+#include "hub/rest_int.h"
+
+#include <errno.h>
+#include <holdfast/err.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define MAX_SEGMENTS 8
+#define JSON_TYPE "application/json; charset=utf-8"
+enum { SCOPE_CALLER = 16, DEVICE_TOKEN = 32 };	/* beside the policy rights: which device tokens will do */
+
+struct route {
+	const char *method, *path;
+	unsigned rights;	/* one of them is enough */
+	rest_handler fn;
+};
+static const struct route routes[] = {
+	{ "GET", "devices", HUB_REGISTRY_READ, rest_device_list },
+	{ "POST", "devices", HUB_REGISTRY_WRITE, rest_bulk },
+	{ "POST", "devices/query", HUB_REGISTRY_READ | HUB_SERVICE_CONNECT, rest_query },
+	{ "POST", "devices/keys/regenerate", HUB_REGISTRY_WRITE, rest_keys },
+	{ "GET", "devices/{D}", HUB_REGISTRY_READ, rest_ident_get },
+	{ "PUT", "devices/{D}", HUB_REGISTRY_WRITE, rest_ident_put },
+	{ "DELETE", "devices/{D}", HUB_REGISTRY_WRITE, rest_ident_delete },
+	{ "GET", "devices/{D}/modules", HUB_REGISTRY_READ, rest_module_list },
+	{ "GET", "devices/{D}/modules/{M}", HUB_REGISTRY_READ, rest_ident_get },
+	{ "PUT", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_put },
+	{ "DELETE", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_delete },
+	{ "DELETE", "devices/{D}/commands", HUB_SERVICE_CONNECT, rest_purge },
+	{ "POST", "devices/{D}/applyConfigurationContent", HUB_REGISTRY_WRITE, rest_apply_content },
+	{ "POST", "devices/{D}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry },
+	{ "POST", "devices/{D}/modules/{M}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry },
+	{ "GET", "statistics/devices", HUB_REGISTRY_READ, rest_device_statistics },
+	{ "GET", "statistics/service", HUB_REGISTRY_READ, rest_service_statistics },
+	{ "GET", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_get },
+	{ "PATCH", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_patch },
+	{ "PUT", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_put },
+	{ "POST", "twins/{D}/methods", HUB_SERVICE_CONNECT, rest_method },
+	{ "GET", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_get },
+	{ "PATCH", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_patch },
+	{ "PUT", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_put },
+	{ "POST", "twins/{D}/modules/{M}/methods", HUB_SERVICE_CONNECT, rest_method },
+	{ "GET", "devices/{D}/modules/{M}/devicesAndModulesInDeviceScope", SCOPE_CALLER, rest_scope_list },
+	{ "GET", "devices/{D}/modules/{M}/deviceAndModuleInDeviceScope", SCOPE_CALLER, rest_scope_one },
+	{ "POST", "devices/{D}/modules/{M}/devicesAndModulesInTargetDeviceScope", SCOPE_CALLER, rest_scope_target_list },
+	{ "POST", "devices/{D}/modules/{M}/getDeviceAndModuleOnBehalfOf", SCOPE_CALLER, rest_scope_on_behalf },
+};
+
+/* --- answers ---------------------------------------------------------------------------------------------- */
+
+struct rest_reply {
+	struct hf_list node;
+	struct hub_wait wait;
+	struct hub_rest *rest;
+	struct hf_http_exchange *x;
+	int status;
+	char *text, *headers;
+};
+
+json_t *rest_error_doc(const struct hub_error *err, bool nested)
+{
+	char when[32], tracking[96];
+	json_t *inner, *out;
+	char *text = NULL;
+
+	hf_iso8601(hf_clock_wall_ms(), when);
+	snprintf(tracking, sizeof tracking, "%016llx%016llx-G:0-TimeStamp:%s", (unsigned long long)hf_random_u64(),
+		 (unsigned long long)hf_random_u64(), when);
+	if (!nested)
+		return json_pack("{s:o, s:o}", "Message", json_sprintf("ErrorCode:%s;%s", err->name, err->message),
+				 "ExceptionMessage", json_sprintf("Tracking ID:%s", tracking));
+	inner = json_pack("{ss* si ss ss}", "message", err->message, "errorCode", err->code, "trackingId", tracking,
+			  "timestampUtc", when);
+	if (inner)
+		text = json_dumps(inner, JSON_COMPACT);
+	json_decref(inner);
+	out = json_pack("{ss* ss}", "Message", text, "ExceptionMessage", "");
+	free(text);
+	return out;
+}
+
+static void send_text(struct hf_http_exchange *x, int status, const char *text, const char *headers)
+{
+	char all[1024];
+
+	snprintf(all, sizeof all, "x-ms-request-id: %016llx\r\n%s", (unsigned long long)hf_random_u64(),
+		 headers ? headers : "");
+	hf_http_respond(x, status, text ? JSON_TYPE : NULL, hf_span_str(text), all);
+}
+
+void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers)
+{
+	char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	json_decref(doc);
+	if (!text && status != 204) {
+		send_text(hf_take(q->x), 500, "{\"Message\":\"ErrorCode:ServerError;no memory\"}",
+			  "iothub-errorcode: ServerError\r\n");
+		return;
+	}
+	send_text(hf_take(q->x), status, text, headers);
+	if (text)
+		explicit_bzero(text, strlen(text));	/* it may hold keys */
+	free(text);
+}
+
+void rest_error(struct rest_req *q, const struct hub_error *err)
+{
+	char header[128];
+
+	snprintf(header, sizeof header, "iothub-errorcode: %s\r\n", err->name);
+	rest_json(q, err->http_status, rest_error_doc(err, false), header);
+}
+
+void rest_refuse(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
+{
+	struct hub_error err = { .http_status = http, .code = code, .name = name };
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(err.message, sizeof err.message, fmt, ap);
+	va_end(ap);
+	rest_error(q, &err);
+}
+
+static void reply_free(struct rest_reply *p)
+{
+	hf_list_del(&p->node);
+	if (p->text)
+		explicit_bzero(p->text, strlen(p->text));
+	free(p->text);
+	free(p->headers);
+	free(p);
+}
+
+static void on_commit(void *arg, int err)
+{
+	struct rest_reply *p = arg;
+
+	if (err)
+		send_text(p->x, err == HF_EFULL ? 503 : 500,
+			  err == HF_EFULL ? "{\"Message\":\"ErrorCode:ServiceUnavailable;the storage is full\"}"
+					  : "{\"Message\":\"ErrorCode:ServerError;not stored\"}",
+			  "iothub-errorcode: ServerError\r\n");
+	else
+		send_text(p->x, p->status, p->text, p->headers);
+	reply_free(p);
+}
+
+void rest_committed(struct rest_req *q, int status, json_t *doc, const char *headers)
+{
+	struct rest_reply *p = calloc(1, sizeof *p);
+
+	if (p) {
+		p->text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+		p->headers = headers ? strdup(headers) : NULL;
+		hf_list_init(&p->node);
+	}
+	if (!p || (doc && !p->text) || (headers && !p->headers)) {
+		if (p)
+			reply_free(p);
+		json_decref(doc);
+		rest_refuse(q, 500, 500001, "ServerError", "no memory");
+		return;
+	}
+	json_decref(doc);
+	p->rest = q->rest;
+	p->status = status;
+	p->x = hf_take(q->x);
+	hf_list_add_tail(&q->rest->replies, &p->node);
+	hub_commit_wait(q->m, &p->wait, on_commit, p);
+}
+
+/* --- what handlers ask ------------------------------------------------------------------------------------ */
+
+const struct hub_ident *rest_ident(struct rest_req *q)
+{
+	const struct hub_ident *i = hub_ident_find(q->m, hf_span_str(q->id));
+
+	if (i)
+		return i;
+	if (*q->module && hub_ident_find(q->m, hf_span_str(q->device)))
+		rest_refuse(q, 404, 404010, "ModuleNotFound", "Module %.200s not registered", q->id);
+	else
+		rest_refuse(q, 404, 404001, "DeviceNotFound", "E2 Device %s not registered", q->device);
+	return NULL;
+}
+
+const char *rest_if_match(const struct rest_req *q)
+{
+	return q->has_if_match ? q->if_match : NULL;
+}
+
+int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t dflt)
+{
+	hf_autobuf struct hf_buf text = HF_BUF_INIT(64);
+	int64_t v;
+
+	if (!hf_http_query(q->http, name, &text) || hf_buf_len(&text) == 0)
+		return dflt;
+	return hf_parse_i64(hf_buf_span(&text), 0, max, &v) == 0 ? v : -1;
+}
+
+/* --- tokens ----------------------------------------------------------------------------------------------- */
+
+/* Is the audience's path a segment prefix of what is asked for? Twins count as their devices. */
+static bool covers(const char *audience, const struct rest_req *q)
+{
+	char resource[2 * HF_ID_MAX + 32];
+	size_t n = strlen(audience);
+
+	while (n && audience[n - 1] == '/')
+		n--;
+	if (n == 0)
+		return true;
+	snprintf(resource, sizeof resource, "/devices%s%s%s%s", *q->device ? "/" : "", q->device,
+		 *q->module ? "/modules/" : "", q->module);
+	return strncmp(resource, audience, n) == 0 && (resource[n] == '\0' || resource[n] == '/');
+}
+
+static const char *check_policy(struct rest_req *q, const struct hf_sas *sas, unsigned rights)
+{
+	hf_autofree char *name = hf_span_dup(sas->skn);
+	const struct hub_policy *p = name ? hub_policy_find(q->m, name) : NULL;
+
+	if (!p)
+		return "unknown policy";
+	if (!hf_sas_verify(sas, p->primary_key) && !hf_sas_verify(sas, p->secondary_key))
+		return "signature does not match";
+	if (!(p->rights & rights & (SCOPE_CALLER - 1u)))
+		return "the policy lacks the right";
+	return covers(sas->path, q) ? NULL : "the token is for something else";
+}
+
+/* The identity itself; for scope calls $edgeHub of an edge device or the edge device. */
+static const char *check_identity(struct rest_req *q, const struct hf_sas *sas, unsigned rights)
+{
+	const struct hub_ident *device = hub_ident_find(q->m, hf_span_str(q->device));
+	const struct hub_ident *who = hub_ident_find(q->m, hf_span_str(q->id));
+
+	if (!(rights & (SCOPE_CALLER | DEVICE_TOKEN)))
+		return "a device token cannot do this";
+	if (rights & SCOPE_CALLER) {
+		if (strcmp(q->module, "$edgeHub") != 0 || !device || !device->is_edge)
+			return "the caller is not the $edgeHub of an edge device";
+		if (hf_sas_audience_is(sas, q->device, NULL, false, false))
+			who = device;
+	}
+	if (!who || !device || !who->enabled || !device->enabled)
+		return "unknown or disabled identity";
+	if (who->auth != HUB_AUTH_SAS)
+		return "the identity does not use SAS";
+	if (!hf_sas_audience_is(sas, who->device_id, who->module_id, false, false))
+		return "token is for another identity";
+	if (!hf_sas_verify(sas, who->primary_key) && !hf_sas_verify(sas, who->secondary_key))
+		return "signature does not match";
+	q->caller = who;
+	return NULL;
+}
+
+static const char *authorize(struct rest_req *q, unsigned rights)
+{
+	const char *reason = "malformed token";
+	struct hf_span token;
+	struct hf_sas sas;
+
+	if (!hf_http_header(q->http, "Authorization", &token))
+		return "no Authorization header";
+	if (hf_sas_parse(token, &sas, &reason) != 0)
+		return reason;
+	if (sas.expiry_s <= hf_clock_wall_s())
+		return "token expired";
+	if (!hf_span_ieq(hf_span_str(sas.host), hf_span_str(hub_model_host(q->m))))
+		return "token is for another host";
+	return sas.skn.len ? check_policy(q, &sas, rights) : check_identity(q, &sas, rights);
+}
+
+/* --- routing ---------------------------------------------------------------------------------------------- */
+
+static int take_id(const char *seg, char out[HF_ID_MAX + 1])
+{
+	if (strlen(seg) > HF_ID_MAX || strchr(seg, '/'))
+		return HF_EINVALID;
+	snprintf(out, HF_ID_MAX + 1, "%s", seg);
+	return 0;
+}
+
+static bool route_fits(const char *pattern, char *const *seg, unsigned n, struct rest_req *q)
+{
+	struct hf_span rest = hf_span_str(pattern), part;
+	unsigned i = 0;
+
+	q->device[0] = q->module[0] = '\0';
+	for (; rest.len; i++) {
+		hf_span_cut(&rest, '/', &part);
+		if (i >= n)
+			return false;
+		if (hf_span_is(part, "{D}")) {
+			if (take_id(seg[i], q->device) != 0)
+				return false;
+		} else if (hf_span_is(part, "{M}")) {
+			if (take_id(seg[i], q->module) != 0)
+				return false;
+		} else if (!hf_span_ieq(part, hf_span_str(seg[i]))) {
+			return false;
+		}
+	}
+	return i == n;
+}
+
+/* Segments, decoded each for itself, so that an encoded slash stays inside its segment. */
+static int split_path(struct hf_span path, char *seg[MAX_SEGMENTS], unsigned *ret_n)
+{
+	unsigned n = 0;
+
+	if (path.len && path.ptr[0] == '/')
+		path = hf_span_skip(path, 1);
+	while (path.len) {
+		hf_autobuf struct hf_buf text = HF_BUF_INIT(1024);
+		struct hf_span part;
+
+		hf_span_cut(&path, '/', &part);
+		if (part.len == 0)
+			continue;
+		*ret_n = n;
+		if (n == MAX_SEGMENTS || hf_uri_decode(part, &text) != 0 || text.err ||
+		    memchr(hf_buf_cstr(&text), 0, hf_buf_len(&text)) || !hf_utf8_ok(hf_buf_span(&text)))
+			return HF_EINVALID;
+		seg[n] = strdup(hf_buf_cstr(&text));
+		if (!seg[n])
+			return -ENOMEM;
+		n++;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+static const struct route *find_route(struct rest_req *q, char *const *seg, unsigned n, bool *ret_path_known)
+{
+	*ret_path_known = false;
+	for (size_t i = 0; i < HF_ARRAY_LEN(routes); i++) {
+		if (!route_fits(routes[i].path, seg, n, q))
+			continue;
+		*ret_path_known = true;
+		if (strcmp(routes[i].method, q->http->method) == 0)
+			return &routes[i];
+	}
+	return NULL;
+}
+
+static void dispatch(struct rest_req *q, const struct route *route)
+{
+	static struct hf_log_limit limit;
+	struct hf_span match;
+	const char *why;
+
+	snprintf(q->id, sizeof q->id, "%s%s%s", q->device, *q->module ? "/" : "", q->module);
+	why = authorize(q, route->rights);
+	if (why) {
+		hf_metric_add(HUB_M_REST_REFUSED, 1);
+		hf_log_limited(&limit, HF_LOG_NOTICE, "hub.rest.refused", "%s %s: %s", route->method, route->path, why);
+		rest_refuse(q, 401, 401002, "IotHubUnauthorizedAccess", "Unauthorized: %s", why);
+		return;
+	}
+	q->has_if_match = hf_http_header(q->http, "If-Match", &match);
+	if (q->has_if_match && match.len >= sizeof q->if_match) {
+		rest_refuse(q, 400, 400004, "ArgumentInvalid", "If-Match is too long");
+		return;
+	}
+	if (q->has_if_match)
+		memcpy(q->if_match, match.ptr, match.len);
+	if (q->http->body.len && route->fn != rest_telemetry) {
+		json_error_t bad;
+
+		q->body = json_loadb((const char *)q->http->body.ptr, q->http->body.len, JSON_DECODE_ANY, &bad);
+		if (!q->body) {
+			rest_refuse(q, 400, 400006, "IotHubFormatError", "line %d: %.120s", bad.line, bad.text);
+			return;
+		}
+	}
+	route->fn(q);
+}
+
+static void handle(void *arg, const struct hf_http_request *http, struct hf_http_exchange *x)
+{
+	struct hub_rest *rest = arg;
+	struct rest_req q = { .rest = rest, .m = rest->model, .http = http, .x = x };
+	char *seg[MAX_SEGMENTS];
+	const struct route *route;
+	bool known = false;
+	unsigned n = 0;
+
+	hf_metric_add(HUB_M_REST_REQUESTS, 1);
+	if (split_path(http->path, seg, &n) != 0) {
+		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "the path cannot be read");
+	} else {
+		route = find_route(&q, seg, n, &known);
+		if (route)
+			dispatch(&q, route);
+		else if (known)
+			rest_refuse(&q, 405, 405000, "GenericMethodNotAllowed", "%s is not offered here", http->method);
+		else
+			rest_refuse(&q, 404, 404000, "GenericNotFound", "no such resource");
+	}
+	if (q.x)
+		rest_refuse(&q, 500, 500001, "ServerError", "no answer");
+	json_decref(q.body);
+	for (unsigned i = 0; i < n; i++)
+		free(seg[i]);
+}
+
+int hub_rest_create(struct hf_loop *loop, struct hub_model *model, int listen_fd, struct hf_tls_ctx *tls,
+		    struct hub_rest **ret_rest)
+{
+	struct hub_rest *rest = calloc(1, sizeof *rest);
+	int r;
+
+	if (!rest) {
+		close(listen_fd);
+		return -ENOMEM;
+	}
+	rest->loop = loop;
+	rest->model = model;
+	hf_list_init(&rest->replies);
+	hf_list_init(&rest->calls);
+	r = hf_http_srv_create(loop, listen_fd, &(struct hf_http_srv_cfg){ .tls = tls }, handle, rest, &rest->srv);
+	if (r != 0)
+		free(rest);
+	else
+		*ret_rest = rest;
+	return r;
+}
+
+void hub_rest_destroy(struct hub_rest **prest)
+{
+	struct hub_rest *rest = *prest;
+
+	if (!rest)
+		return;
+	*prest = NULL;
+	while (!hf_list_empty(&rest->replies)) {
+		struct rest_reply *p = hf_container_of(rest->replies.next, struct rest_reply, node);
+
+		hub_wait_cancel(&p->wait);
+		send_text(p->x, 503, NULL, NULL);
+		reply_free(p);
+	}
+	rest_calls_stop(rest);
+	hf_http_srv_destroy(&rest->srv);
+	free(rest);
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* hub/rest_int.h - what the request handlers share. */
+#pragma once
+#include "http/http.h"
+#include "hub/rest.h"
+
+#define REST_MAX_PAGE 1000
+
+struct hub_rest {
+	struct hf_loop *loop;
+	struct hub_model *model;
+	struct hf_http_srv *srv;
+	struct hf_list replies;		/* struct rest_reply: wait for their commit */
+	struct hf_list calls;		/* struct rest_call: wait for a device */
+};
+
+/* One request while its handler runs. */
+struct rest_req {
+	struct hub_rest *rest;
+	struct hub_model *m;
+	const struct hf_http_request *http;
+	struct hf_http_exchange *x;	/* NULL once answered */
+	char device[HF_ID_MAX + 1], module[HF_ID_MAX + 1];	/* of the path, "" when absent */
+	char id[HF_IDENT_MAX + 1];	/* "D" or "D/M" of the path */
+	char if_match[256];
+	bool has_if_match;
+	json_t *body;			/* NULL when empty */
+	const struct hub_ident *caller;	/* device token: whose; NULL for a policy token */
+};
+typedef void (*rest_handler)(struct rest_req *q);
+
+/* Answers. Each ends the request. doc is taken; headers: complete lines or NULL. */
+void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers);
+void rest_error(struct rest_req *q, const struct hub_error *err);
+void rest_refuse(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
+/* As rest_json (doc NULL: no body), but only once everything changed so far is committed; else 500. */
+void rest_committed(struct rest_req *q, int status, json_t *doc, const char *headers);
+/* Document of an error: Message holds "ErrorCode:NAME;text", or JSON with the number when `nested`. */
+json_t *rest_error_doc(const struct hub_error *err, bool nested);
+const struct hub_ident *rest_ident(struct rest_req *q);	/* of the path; NULL: 404 was answered */
+const char *rest_if_match(const struct rest_req *q);	/* NULL when absent */
+/* Number in a query parameter; dflt when absent, -1 when not a number in [0, max]. */
+int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t dflt);
+
+/* rest_registry.c */
+void rest_device_list(struct rest_req *q);
+void rest_ident_get(struct rest_req *q);
+void rest_ident_put(struct rest_req *q);
+void rest_ident_delete(struct rest_req *q);
+void rest_module_list(struct rest_req *q);
+void rest_device_statistics(struct rest_req *q);
+void rest_service_statistics(struct rest_req *q);
+void rest_purge(struct rest_req *q);
+/* rest_bulk.c */
+void rest_bulk(struct rest_req *q);
+void rest_keys(struct rest_req *q);
+/* rest_content.c */
+void rest_apply_content(struct rest_req *q);
+/* rest_twins.c */
+void rest_twin_get(struct rest_req *q);
+void rest_twin_patch(struct rest_req *q);
+void rest_twin_put(struct rest_req *q);
+void rest_method(struct rest_req *q);
+void rest_calls_stop(struct hub_rest *rest);
+/* rest_scope.c */
+void rest_scope_list(struct rest_req *q);
+void rest_scope_one(struct rest_req *q);
+void rest_scope_target_list(struct rest_req *q);
+void rest_scope_on_behalf(struct rest_req *q);
+/* rest_query.c */
+void rest_query(struct rest_req *q);
+/* rest_device.c */
+void rest_telemetry(struct rest_req *q);
