@@ -73,7 +73,7 @@ def test_a_foreign_client_id_is_refused(offline):
 
 
 COUNTERS = {
-    "unknown id": "auth_unknown_total", "wrong key": "auth_signature_total", "another child's token": "auth_audience_total",
+    "unknown id": "auth_unknown_total", "wrong key": "auth_signature_total", "another child's token": "auth_signature_total",
     "expired token": "auth_expired_total", "no password": "auth_no_credentials_total",
     "not a token": "auth_bad_token_total",
 }

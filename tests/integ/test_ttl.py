@@ -17,7 +17,7 @@ def test_twin_sets_the_time_to_live(lab):
     lab.hub_ctl("twin.update", deviceId="edge1", moduleId="$edgeHub", desired={
         "schemaVersion": "1.1", "routes": {"up": "FROM /messages/* INTO $upstream"},
         "storeAndForwardConfiguration": {"timeToLiveSecs": TTL}})
-    lab.wait_status("the time to live to arrive", lambda s: lab.ctl("upstream", "show")[0].get("ttlSecs") == TTL)
+    lab.wait_status("the time to live to arrive", lambda s: lab.ctl("upstream", "show")[0].get("timeToLiveSecs") == TTL)
     lab.link("down")
     lab.wait_status("offline", lambda s: s["uplink"] != "online")
     before = lab.gw_status()

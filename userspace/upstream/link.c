@@ -223,6 +223,6 @@ json_t *hf_link_show(struct hf_upstream *up)
 	hf_iso8601(up->since_wall_ms, since);
 	return json_pack("{s:s, s:s, s:s, s:i, s:s, s:s, s:i, s:s}", "state", hf_uplink_state_name(up->state), "host",
 			 up->hub_host, "address", up->addr_text, "addresses", up->n_addrs, "since", since, "lastError",
-			 up->last_error, "backoffNextMs", up->backoff.next_ms ? up->backoff.next_ms : HF_BACKOFF_FIRST_MS,
+			 up->last_error, "backoffMs", up->backoff.next_ms ? up->backoff.next_ms : HF_BACKOFF_FIRST_MS,
 			 "dns", up->dns_servers && *up->dns_servers ? up->dns_servers : "system");
 }
