@@ -7,7 +7,7 @@
 #include "hub/dev.h"
 #include "hub/hub_conf.h"
 #include "hub/metrics.h"
-#include "hub/scope_api.h"
+#include "hub/rest.h"
 #include "net/listener.h"
 #include "priv/notify.h"
 #include <holdfast/err.h>
@@ -20,7 +20,7 @@ struct hub {
 	struct hf_loop *loop;
 	struct hub_model *model;
 	struct hub_dev *dev;
-	struct hub_scope_api *rest;
+	struct hub_rest *rest;
 	struct hub_ctl *ctl;
 	struct hf_tls_ctx *tls;
 	struct hf_signal *on_term, *on_int;
@@ -54,7 +54,7 @@ static void on_signal(void *arg, int signo)
 	h->stopping = true;
 	hf_notify("STOPPING=1");
 	hub_dev_stop(h->dev);
-	hub_scope_api_destroy(&h->rest);
+	hub_rest_destroy(&h->rest);
 	hub_ctl_destroy(&h->ctl);
 	if (hf_timer_create(h->loop, on_idle, h, &h->idle) == 0)
 		hf_timer_start(h->idle, 20, 50);
@@ -75,7 +75,7 @@ static int start_heads(struct hub *h)
 	if (r == 0)
 		r = hf_listen_tcp(c->listen_https, false, &https);
 	if (r == 0)
-		r = hub_scope_api_create(h->loop, h->model, c->host, https, h->tls, &h->rest);
+		r = hub_rest_create(h->loop, h->model, https, h->tls, &h->rest);
 	if (r == 0)
 		r = hf_listen_unix(c->control_socket, 0600, -1, &ctl.listen_fd);
 	if (r == 0)
@@ -109,7 +109,7 @@ static int start(struct hub *h)
 static void stop(struct hub *h)
 {
 	if (h->rest)
-		hub_scope_api_destroy(&h->rest);
+		hub_rest_destroy(&h->rest);
 	hub_ctl_destroy(&h->ctl);
 	hf_signal_destroy(&h->on_term);
 	hf_signal_destroy(&h->on_int);
