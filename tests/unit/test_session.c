@@ -120,13 +120,14 @@ static void see(void *arg, struct hf_record *rec)
 static struct seen *stored(struct world *w)
 {
 	struct seen *s = calloc(1, sizeof *s);
+	const struct hf_store_reader reader = { .fn = see, .arg = s };
 	struct hf_store_gauges g;
 	uint64_t from = 0;
 
 	assert_non_null(s);
 	hf_store_gauges(w->store, &g);
 	while (from < g.next_seq)
-		assert_int_equal(hf_store_read(w->store, 10, 0, from, g.next_seq, 100, see, s, &from), 0);
+		assert_int_equal(hf_store_read(w->store, 10, from, g.next_seq, 100, &reader, &from), 0);
 	return s;
 }
 

@@ -28,7 +28,7 @@ const char *hf_auth_verdict_name(enum hf_auth_verdict v)
 static bool signed_by(const struct hf_sas *sas, const struct hf_scope_ident *who)
 {
 	return who && who->auth == HF_AUTH_SAS && who->enabled &&
-	       (hf_sas_verify(sas, who->primary_key) | hf_sas_verify(sas, who->secondary_key));
+	       (hf_sas_verify(sas, who->primary_key) || hf_sas_verify(sas, who->secondary_key));
 }
 
 /* Order: parse, signature and identity state, audience, expiry. */

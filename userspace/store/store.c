@@ -277,7 +277,8 @@ static void fail_spool(struct hf_store *s, int err)
 {
 	if (!s->failed)
 		hf_log(HF_LOG_ERR, "store.failed", "the spool cannot be written: %s; refusing until it can", hf_strerror(err));
-	s->failed = s->g.failed = true;
+	s->failed = true;
+	s->g.failed = true;
 	s->retry_at_ms = hf_clock_mono_ms() + REOPEN_MS;
 }
 
@@ -550,7 +551,8 @@ static int reopen(struct hf_store *s)
 	}
 	if (r != 0)
 		return r;
-	s->failed = s->g.failed = false;
+	s->failed = false;
+	s->g.failed = false;
 	hf_log(HF_LOG_NOTICE, "store.back", "the spool can be written again");
 	return 0;
 }
