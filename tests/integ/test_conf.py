@@ -24,6 +24,9 @@ def run(program, *args):
 
 @pytest.fixture
 def conf(tmp_path):
+    for name in ("connection", "ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).write_text("only has to be there\n")
+
     def write(text, name="gw.conf"):
         path = tmp_path / name
         path.write_text(text.replace("FOLDER", str(tmp_path)))
@@ -62,7 +65,7 @@ def test_syntax_error_has_its_line(conf, checker):
 def test_missing_settings_are_all_named(conf):
     status, text = run("holdfastd", "-t", "-c", conf("log: { level = \"info\"; };\n"))
     assert status == 1
-    for key in ("hub.host", "hub.connection_string_file", "storage.dir"):
+    for key in ("hub.host", "hub.connection_string_file", "gateway.host", "tls.key_file"):
         assert key in text, (key, text)
 
 

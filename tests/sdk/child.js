@@ -75,6 +75,7 @@ async function device() {
 	say({event: 'open'});
 	let twin = null;
 	readline.createInterface({input: process.stdin}).on('line', async (line) => {
+		if (line === 'quit') return;	// the end of input follows
 		const cmd = JSON.parse(line);
 		try {
 			if (cmd.cmd === 'send') {

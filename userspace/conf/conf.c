@@ -212,6 +212,22 @@ static bool store(const struct load *l, const struct hf_conf_row *row, const str
 	return s->type == HF_CONF_T_STR && row->kind != HF_CONF_INT && store_text(l->values, row, s->s);
 }
 
+/* The row's own judgement of a text; NULL = fine. */
+static const char *refused(const struct load *l, const struct hf_conf_row *row)
+{
+	char *const *str = member(l->values, row);
+	char **const *list = member(l->values, row);
+	const char *why = NULL;
+
+	if (!row->refuse)
+		return NULL;
+	if (row->kind == HF_CONF_STR)
+		return row->refuse(*str);
+	for (char **p = row->kind == HF_CONF_LIST ? *list : NULL; p && *p && !why; p++)
+		why = row->refuse(*p);
+	return why;
+}
+
 static void on_setting(void *arg, const struct hf_conf_setting *s)
 {
 	struct load *l = arg;
@@ -229,6 +245,10 @@ static void on_setting(void *arg, const struct hf_conf_setting *s)
 		hf_buf_printf(l->problems, "%s:%u: %s: expected %s\n", s->file, s->line, s->path, want);
 		return;
 	}
+	const char *why = refused(l, row);
+
+	if (why)
+		hf_buf_printf(l->problems, "%s:%u: %s: expected %s\n", s->file, s->line, s->path, why);
 	int64_t *num = member(l->values, row);
 	if ((row->kind == HF_CONF_INT || row->kind == HF_CONF_SIZE) && (*num < row->min || *num > row->max))
 		hf_buf_printf(l->problems, "%s:%u: %s: %lld is outside %lld to %lld\n", s->file, s->line, s->path,

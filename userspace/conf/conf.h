@@ -25,6 +25,8 @@ struct hf_conf_row {
 	const char *const *names;	/* ENUM; ends with NULL */
 	unsigned flags;
 	const char *help;
+	/* STR, or each text of a LIST: NULL = fine, else what was expected. */
+	const char *(*refuse)(const char *text);
 };
 struct hf_conf_schema {
 	const struct hf_conf_row *rows;	/* grouped by section; ends with path NULL */

@@ -7,7 +7,7 @@ static const char *const durability_names[] = { "process", "sync", NULL };
 static const char *const level_names[] = { "err", "warn", "notice", "info", "debug", NULL };
 
 #define ROW(path, kind, member, def, min, max, names, flags, help)                                                   \
-	{ path, HF_CONF_##kind, offsetof(struct hub_conf, member), def, min, max, names, flags, help }
+	{ path, HF_CONF_##kind, offsetof(struct hub_conf, member), def, min, max, names, flags, help, NULL }
 
 static const struct hf_conf_row rows[] = {
 	ROW("hub.host", STR, host, "", 0, 0, NULL, HF_CONF_REQUIRED, "host name of the hub: in user names, tokens, certificates"),
