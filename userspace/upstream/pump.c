@@ -118,7 +118,7 @@ static unsigned window(const struct child *c)
 
 static void schedule(struct hf_pump *p, struct child *c)
 {
-	if (!has_work(c))
+	if (!has_work(c) || p->closing)
 		return;
 	if (!c->sendable) {
 		if (!c->wanted) {
@@ -507,27 +507,36 @@ static void free_child(struct child *c)
 	free(c);
 }
 
+void hf_pump_stop(struct hf_pump *p)
+{
+	hf_task_cancel(&p->run_task);
+	hf_task_cancel(&p->flush_task);
+	flush(p);
+	on_retry(p);
+	p->closing = true;
+}
+
+bool hf_pump_idle(const struct hf_pump *p)
+{
+	return p->n_outstanding == 0;
+}
+
 void hf_pump_destroy(struct hf_pump **pump)
 {
 	struct hf_pump *p = *pump;
 
 	if (!p)
 		return;
-	hf_task_cancel(&p->run_task);
-	hf_task_cancel(&p->flush_task);
-	flush(p);	/* what was acknowledged must leave the store; its reply frees the batch */
-	on_retry(p);
-	p->closing = true;
 	hf_timer_destroy(&p->retry);
 	for (uint32_t i = 0; i < p->cap_ids; i++)
 		if (p->by_id[i])
 			free_child(p->by_id[i]);
 	free(p->by_id);
+	free(p->filling);
 	free(p->idle);
 	hf_map_destroy(&p->by_name);
+	free(p);
 	*pump = NULL;
-	if (p->n_outstanding == 0)
-		free(p);	/* else replies still name it; the process ends soon */
 }
 
 uint32_t hf_pump_child(struct hf_pump *p, struct hf_span ident)

@@ -19,6 +19,10 @@ struct hf_pump_ops {
 };
 int hf_pump_create(struct hf_loop *loop, struct hf_store *store, struct hf_inbox *inbox,
 		   const struct hf_pump_ops *ops, void *arg, struct hf_pump **ret_pump);
+/* Two-phase teardown: stop sends nothing more and hands what was acknowledged to the store; destroy once
+ * hf_pump_idle, when the store has answered. */
+void hf_pump_stop(struct hf_pump *pump);
+bool hf_pump_idle(const struct hf_pump *pump);
 void hf_pump_destroy(struct hf_pump **pump);
 uint32_t hf_pump_child(struct hf_pump *pump, struct hf_span ident);	/* 0 = nothing stored for it yet */
 void hf_pump_session_up(struct hf_pump *pump, uint32_t child);

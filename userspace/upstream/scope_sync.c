@@ -83,12 +83,14 @@ struct saved {
 	struct hf_state_op *ops;
 	struct { size_t at, len; } *spans;
 	struct hf_scope *scope;
+	struct hf_upstream *up;
 };
 
 static void on_saved(struct hf_store_state *req)
 {
 	struct saved *s = hf_container_of(req, struct saved, req);
 
+	s->up->n_saving--;
 	if (req->err)
 		hf_log(HF_LOG_ERR, "upstream.scope", "the scope could not be stored: %s", hf_strerror(req->err));
 	hf_buf_wipe(&s->data);
@@ -106,6 +108,8 @@ static int save(struct hf_upstream *up, struct hf_scope *scope)
 
 	if (!s)
 		return -ENOMEM;
+	s->up = up;
+	up->n_saving++;
 	s->data = HF_BUF_INIT(256u << 20);
 	s->ops = calloc(count + 1, sizeof *s->ops);
 	s->spans = calloc(count + 1, sizeof *s->spans);

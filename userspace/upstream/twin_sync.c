@@ -73,6 +73,7 @@ static void on_saved(struct hf_store_state *state)
 {
 	struct saved *s = hf_container_of(state, struct saved, req);
 
+	s->up->n_saving--;
 	if (s->answer)
 		finish(s->answer, state->err ? 500 : 204, -1);
 	free(s->text);
@@ -111,6 +112,7 @@ static void save(struct hf_upstream *up, const struct hf_twin *t, struct hf_twin
 	s->up = up;
 	s->op = (struct hf_state_op){ HF_STATE_TWIN, true, hf_span_str(s->ident), hf_span_str(s->text) };
 	s->req = (struct hf_store_state){ .reply_to = up->inbox, .done = on_saved, .ops = &s->op, .n = 1 };
+	up->n_saving++;
 	hf_store_state(up->store, &s->req);
 }
 

@@ -40,6 +40,8 @@ struct hf_upstream {
 	struct hf_inbox *inbox;
 	struct hf_pump *pump;
 	struct hf_timer *tick;			/* 1 s: time-outs, pings, idle sessions */
+	struct hf_timer *stop_timer;
+	void *stop;				/* teardown in progress (upstream.c) */
 
 	/* link.c */
 	_Atomic int state;			/* any thread reads */
@@ -73,6 +75,7 @@ struct hf_upstream {
 	struct hf_map *twins;			/* ident -> hf_twin */
 	int64_t ttl_s;
 	bool ttl_from_twin;
+	unsigned n_saving;			/* state requests that the store has not answered */
 	struct { uint64_t twin_local, twin_passed, downs, conn_failures, reconnects; } n;
 };
 

@@ -234,6 +234,7 @@ static void *run(void *arg)
 	hf_link_start(up);
 	hf_timer_start(up->tick, 1000, 1000);
 	hf_loop_run(up->loop);
+	hf_tls_thread_fini();
 	return NULL;
 }
 
@@ -264,6 +265,13 @@ static int take_identity(struct hf_upstream *up, const char *connstr)
 	return up->own_id ? 0 : -ENOMEM;
 }
 
+static void on_stop_turn(void *arg);
+
+static void on_stop_timer(void *arg)
+{
+	on_stop_turn(((struct hf_upstream *)arg)->stop);
+}
+
 static int build(struct hf_upstream *up, const struct hf_upstream_cfg *cfg)
 {
 	int r = take_identity(up, cfg->connection_string);
@@ -278,6 +286,8 @@ static int build(struct hf_upstream *up, const struct hf_upstream_cfg *cfg)
 		r = hf_map_create(&up->sessions);
 	if (r == 0)
 		r = hf_timer_create(up->loop, on_tick, up, &up->tick);
+	if (r == 0)
+		r = hf_timer_create(up->loop, on_stop_timer, up, &up->stop_timer);
 	if (r == 0 && !(up->own = hf_hub_session_get(up, up->own_id)))
 		r = -ENOMEM;
 	if (r == 0)
@@ -299,6 +309,7 @@ static void upstream_free(struct hf_upstream *up)
 	hf_link_fini(up);
 	hf_hub_session_free_all(up);
 	hf_timer_destroy(&up->tick);
+	hf_timer_destroy(&up->stop_timer);
 	hf_inbox_destroy(&up->inbox);
 	hf_loop_destroy(&up->loop);
 	hf_tls_ctx_unref(&up->tls);
@@ -347,29 +358,35 @@ int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store
 	return 0;
 }
 
-static void stop_loop(void *arg)
-{
-	hf_loop_stop(arg);
-}
-
 struct stop {
 	struct hf_mail mail;
 	struct hf_upstream *up;
 	struct hf_timer *timer;
+	unsigned turns;
 };
 
-/* Sessions are cut, which gives unanswered messages back to the store's queue; a short while for replies. */
+#define STOP_TURN_MS 20
+#define STOP_TURNS 250	/* 5 s */
+
+/* Ends once the store has answered everything that names this thread's inbox. */
+static void on_stop_turn(void *arg)
+{
+	struct stop *s = arg;
+
+	if ((hf_pump_idle(s->up->pump) && s->up->n_saving == 0) || ++s->turns == STOP_TURNS)
+		hf_loop_stop(s->up->loop);
+}
+
 static void on_stop(struct hf_mail *mail)
 {
 	struct stop *s = hf_container_of(mail, struct stop, mail);
 	struct hf_upstream *up = s->up;
 
 	up->stopping = true;
+	hf_timer_stop(up->tick);
 	hf_hub_session_drop_all(up, HF_ECLOSED, "shutting down");
-	if (hf_timer_create(up->loop, stop_loop, up->loop, &s->timer) == 0)
-		hf_timer_start(s->timer, 200, 0);
-	else
-		hf_loop_stop(up->loop);
+	hf_pump_stop(up->pump);
+	hf_timer_start(s->timer, STOP_TURN_MS, STOP_TURN_MS);
 }
 
 void hf_upstream_destroy(struct hf_upstream **pup)
@@ -379,9 +396,14 @@ void hf_upstream_destroy(struct hf_upstream **pup)
 
 	if (!up)
 		return;
+	s.timer = up->stop_timer;
+	up->stop = &s;
 	hf_inbox_post(up->inbox, &s.mail);
 	pthread_join(up->thread, NULL);
-	hf_timer_destroy(&s.timer);
-	upstream_free(up);
 	*pup = NULL;
+	if (!hf_pump_idle(up->pump) || up->n_saving) {
+		hf_log(HF_LOG_ERR, "upstream.stop", "the store did not answer in 5 s: memory is left to the end of the process");
+		return;
+	}
+	upstream_free(up);
 }
