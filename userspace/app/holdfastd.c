@@ -9,6 +9,7 @@
 #include "gw/metrics.h"
 #include "http/http.h"
 #include "net/listener.h"
+#include "priv/drop.h"
 #include "priv/notify.h"
 #include "priv/sealkey.h"
 #include <errno.h>
@@ -39,6 +40,7 @@ struct daemon {
 	struct hf_timer *idle;
 	int fds[MAX_WORKERS * MAX_LISTEN];
 	unsigned n_workers, n_listen;
+	int control_gid, control_fd, metrics_fd;
 	bool stopping;
 };
 
@@ -226,8 +228,6 @@ static int start_gateway(struct daemon *d)
 	if (r == 0)
 		r = hf_upstream_create(&up, d->store, &upstream_ops, d->gw, &d->up);
 	if (r == 0)
-		r = start_steer(d);
-	if (r == 0)
 		r = hf_gw_start(d->gw, d->up);
 	return r;
 }
@@ -257,12 +257,10 @@ static void on_metrics(void *arg, const struct hf_http_request *req, struct hf_h
 	hf_http_respond(x, 200, "text/plain; version=0.0.4", hf_buf_span(&b), NULL);
 }
 
-static int start_control(struct daemon *d)
+static int open_control(struct daemon *d)
 {
 	const struct hf_conf *c = d->conf;
-	struct hf_ctl_cfg cfg = { .write_gid = -1, .loop = d->loop, .inbox = d->inbox, .store = d->store, .up = d->up, .gw = d->gw,
-				  .steer = d->steer, .conf = &d->conf };
-	int r, fd;
+	int r;
 
 	if (*c->control_group) {
 		const struct group *g = getgrnam(c->control_group);
@@ -271,15 +269,21 @@ static int start_control(struct daemon *d)
 			hf_log(HF_LOG_ERR, "start", "control.group: no group \"%s\"", c->control_group);
 			return HF_EBADCONF;
 		}
-		cfg.write_gid = (int)g->gr_gid;
+		d->control_gid = (int)g->gr_gid;
 	}
-	r = hf_listen_unix(c->control_socket, *c->control_group ? 0660 : 0600, cfg.write_gid, &cfg.listen_fd);
-	if (r == 0)
-		r = hf_ctl_create(&cfg, &d->ctl);
-	if (r != 0 || !*c->metrics_listen)
+	r = hf_listen_unix(c->control_socket, *c->control_group ? 0660 : 0600, d->control_gid, &d->control_fd);
+	return r == 0 && *c->metrics_listen ? hf_listen_tcp(c->metrics_listen, false, &d->metrics_fd) : r;
+}
+
+static int start_control(struct daemon *d)
+{
+	struct hf_ctl_cfg cfg = { .listen_fd = d->control_fd, .write_gid = d->control_gid, .loop = d->loop, .inbox = d->inbox,
+				  .store = d->store, .up = d->up, .gw = d->gw, .steer = d->steer, .conf = &d->conf };
+	int r = hf_ctl_create(&cfg, &d->ctl);
+
+	if (r != 0 || d->metrics_fd < 0)
 		return r;
-	r = hf_listen_tcp(c->metrics_listen, false, &fd);
-	return r ? r : hf_http_srv_create(d->loop, fd, &(struct hf_http_srv_cfg){ .max_conns = 64 }, on_metrics, d, &d->metrics);
+	return hf_http_srv_create(d->loop, d->metrics_fd, &(struct hf_http_srv_cfg){ .max_conns = 64 }, on_metrics, d, &d->metrics);
 }
 
 static void reload(struct daemon *d)
@@ -342,14 +346,22 @@ static int start(struct daemon *d)
 
 	for (unsigned i = 0; i < HF_ARRAY_LEN(d->fds); i++)
 		d->fds[i] = -1;
+	d->control_gid = d->control_fd = d->metrics_fd = -1;
 	if (r == 0)
 		r = read_connection_string(d);
 	if (r == 0)
 		r = hf_loop_create(&d->loop);
 	if (r == 0)
 		r = hf_inbox_create(d->loop, false, &d->inbox);
+	/* what needs privileges: ports, BPF, sockets of root; children wait in the backlog meanwhile */
 	if (r == 0)
 		r = open_listeners(d);
+	if (r == 0)
+		r = open_control(d);
+	if (r == 0)
+		r = start_steer(d);
+	if (r == 0)
+		r = hf_priv_drop();
 	if (r == 0)
 		r = open_store(d);
 	if (r == 0)
