@@ -319,6 +319,7 @@ void hf_spool_committed(struct hf_store *s)
 		c->committed = c->now;
 	}
 	s->committed_seq = s->next_seq;
+	s->gone_committed = s->n_gone;
 	s->g.next_seq = s->next_seq;
 }
 
@@ -477,7 +478,7 @@ void hf_spool_aborted(struct hf_store *s)
 		c->now = c->committed;
 	}
 	s->next_seq = s->committed_seq;
-	s->n_gone = 0;
+	s->n_gone = s->gone_committed;
 	forget_blocks(s);
 	if (hf_txn_begin(s->spool, false, &txn) != 0)
 		return;

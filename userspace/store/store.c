@@ -129,7 +129,7 @@ static uint64_t limit_bytes(const struct hf_store *s)
 /* Freed pages come back two commits later: the reserve must hold what three commits dirty. */
 static size_t batch_bytes(const struct hf_store *s)
 {
-	return (size_t)hf_min((uint64_t)HF_BATCH_BYTES, reserve_bytes(s) / 4);
+	return (size_t)hf_min((uint64_t)HF_BATCH_BYTES, reserve_bytes(s) / 8);
 }
 
 static int used_bytes(struct hf_store *s, struct hf_txn *txn, uint64_t *ret_used)
@@ -189,24 +189,55 @@ static int commit(struct hf_store *s, struct hf_txn **txn)
 	return r;
 }
 
-/* One transaction for part of the appends; halves when the map is full, refuses the one that does not fit. */
-static void append_part(struct hf_store *s, unsigned from, unsigned to)
+static int append_txn(struct hf_store *s, unsigned from, unsigned to)
 {
 	struct hf_txn *txn;
 	int r = hf_txn_begin(s->spool, true, &txn);
 
-	if (r == 0) {
-		r = append_ops(s, txn, from, to);
-		if (r == 0)
-			r = commit(s, &txn);
-		else
-			hf_txn_abort(&txn);
-	}
-	if (r == 0) {
+	if (r != 0)
+		return r;
+	r = append_ops(s, txn, from, to);
+	if (r == 0)
+		r = commit(s, &txn);
+	else
+		hf_txn_abort(&txn);
+	if (r == 0)
 		hf_spool_committed(s);
+	else
+		hf_spool_aborted(s);
+	return r;
+}
+
+/* Pages that a commit frees can be used two commits later: eviction in commits of its own makes room. */
+static void evict_alone(struct hf_store *s)
+{
+	struct hf_txn *txn;
+	int r = hf_txn_begin(s->spool, true, &txn);
+
+	if (r != 0)
 		return;
+	r = hf_evict_oldest(s, txn, 65536);
+	if (r == 0)
+		r = commit(s, &txn);
+	else
+		hf_txn_abort(&txn);
+	if (r == 0)
+		hf_spool_committed(s);
+	else
+		hf_spool_aborted(s);
+}
+
+/* One transaction for part of the appends; halves when the map is full, refuses the one that does not fit. */
+static void append_part(struct hf_store *s, unsigned from, unsigned to)
+{
+	int r = append_txn(s, from, to);
+
+	for (int i = 0; r == HF_EFULL && to - from == 1 && s->cfg.when_full == HF_FULL_DROP_OLDEST && i < 4; i++) {
+		evict_alone(s);
+		r = append_txn(s, from, to);
 	}
-	hf_spool_aborted(s);
+	if (r == 0)
+		return;
 	if (r == HF_EFULL && to - from > 1) {
 		append_part(s, from, from + (to - from) / 2);
 		append_part(s, from + (to - from) / 2, to);
@@ -240,7 +271,7 @@ static void send_notice(struct hf_store *s)
 	unsigned k = 0;
 
 	if (!s->pump_inbox || s->n_ops + s->n_gone == 0) {
-		s->n_gone = 0;
+		s->n_gone = s->gone_committed = 0;
 		return;
 	}
 	n = malloc(sizeof *n + (s->n_ops + s->n_gone) * sizeof n->items[0]);
@@ -261,7 +292,7 @@ static void send_notice(struct hf_store *s)
 			.bytes = op->msg->props_len + op->msg->body_len, .msg = hf_msg_ref(op->msg),
 		};
 	}
-	s->n_gone = 0;
+	s->n_gone = s->gone_committed = 0;
 	n->n = k;
 	n->arg = s->pump_arg;
 	n->mail.fn = s->pump_fn;

@@ -66,7 +66,7 @@ struct hf_store {
 	size_t op_bytes;
 	uint64_t first_op_ms;
 	struct hf_notice_item *gone;
-	unsigned n_gone, cap_gone;
+	unsigned n_gone, gone_committed, cap_gone;
 
 	struct hf_inbox *pump_inbox;
 	void (*pump_fn)(struct hf_mail *mail);
