@@ -105,12 +105,16 @@ test-long: deps
 	$(Q)scripts/test --long $(SUITE)
 lint:
 	$(Q)scripts/check
+bench: deps
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs
+	$(Q)tests/bench/run
 help:
 	@printf '%s\n' \
 		'make               programs into build/ (BUILD=debug|asan|ubsan|tsan: into build/FLAVOUR/)' \
 		'make demo          two minutes of the main job: children publish while the uplink is cut (root)' \
 		'make test          all tests (root); make test-long [SUITE=kill]: the same with larger counts' \
 		'make unit          unit test programs;  make check-unit runs them' \
+		'make bench         measures beside Mosquitto and bare LMDB, build/bench.json (root)' \
 		'make lint          house rules, shellcheck' \
 		'make deps          what is needed to build and test;  make clean'
 
