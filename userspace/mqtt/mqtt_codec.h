@@ -82,6 +82,8 @@ struct hf_topic {
 };
 /* Classifies a client's PUBLISH topic (iothub-protocol 1.12). Bag not yet checked. */
 void hf_topic_parse(struct hf_span topic, struct hf_topic *ret_topic);
+/* Value of name= in the query of a topic, "?$rid=1&$version=2"; raw, empty when absent. */
+struct hf_span hf_topic_query(struct hf_span query, const char *name);
 
 /* User name of CONNECT, iothub-protocol 1.1 / edgehub-behaviour 2.3.1. Parts borrow from `user`; property
  * values are percent-decoded into out (auth_chain, device_client_type, model_id appended one after another).

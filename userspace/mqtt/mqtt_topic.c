@@ -46,8 +46,7 @@ bool hf_mqtt_match(struct hf_span filter, struct hf_span topic)
 	}
 }
 
-/* Value of name= in a query "?a=b&c=d" or "a=b&c=d". */
-static struct hf_span query_value(struct hf_span query, const char *name)
+struct hf_span hf_topic_query(struct hf_span query, const char *name)
 {
 	struct hf_span pair, key;
 
@@ -63,10 +62,10 @@ static struct hf_span query_value(struct hf_span query, const char *name)
 
 static void parse_query(struct hf_span query, struct hf_topic *t)
 {
-	struct hf_span version = query_value(query, "$version");
+	struct hf_span version = hf_topic_query(query, "$version");
 
 	t->rest = query;
-	t->rid = query_value(query, "$rid");
+	t->rid = hf_topic_query(query, "$rid");
 	t->version = -1;
 	if (version.len)
 		hf_parse_i64(version, 0, INT64_MAX, &t->version);

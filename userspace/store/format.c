@@ -50,3 +50,32 @@ int hf_header_get(struct hf_span record, struct hf_header *ret_h, struct hf_span
 	*ret_rest = c.in;
 	return 0;
 }
+
+void hf_ledger_put(struct hf_buf *out, const struct hf_ledger *l)
+{
+	const uint64_t v[] = { l->accepted, l->delivered, l->expired, l->evicted, l->refused,
+			       l->purged,   l->pending,	  l->pending_bytes, l->oldest_seq };
+
+	for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
+		hf_buf_le64(out, v[i]);
+}
+
+int hf_ledger_get(struct hf_span value, struct hf_ledger *ret_l)
+{
+	struct hf_cur c = hf_cur(value);
+	struct hf_ledger l;
+
+	l.accepted = hf_cur_le64(&c);
+	l.delivered = hf_cur_le64(&c);
+	l.expired = hf_cur_le64(&c);
+	l.evicted = hf_cur_le64(&c);
+	l.refused = hf_cur_le64(&c);
+	l.purged = hf_cur_le64(&c);
+	l.pending = hf_cur_le64(&c);
+	l.pending_bytes = hf_cur_le64(&c);
+	l.oldest_seq = hf_cur_le64(&c);
+	if (c.err)
+		return HF_ECORRUPT;
+	*ret_l = l;
+	return 0;
+}

@@ -26,6 +26,10 @@ void hf_header_put(uint8_t out[HF_HEADER_LEN], const struct hf_header *h);
 /* HF_ECORRUPT. *ret_rest: what follows the header. */
 int hf_header_get(struct hf_span record, struct hf_header *ret_h, struct hf_span *ret_rest);
 
+/* A ledger row: nine u64. HF_ECORRUPT. */
+void hf_ledger_put(struct hf_buf *out, const struct hf_ledger *l);
+int hf_ledger_get(struct hf_span value, struct hf_ledger *ret_l);
+
 static inline void hf_put_be32(uint8_t *p, uint32_t v)
 {
 	for (int i = 0; i < 4; i++)

@@ -205,20 +205,11 @@ int hf_store_ledger(struct hf_store *s, void (*fn)(void *arg, const char *child,
 		return r;
 	}
 	for (r = hf_cursor_seek(cur, hf_span(NULL, 0), &key, &value); r == 0; r = hf_cursor_next(cur, &key, &value)) {
-		struct hf_cur k = hf_cur(key), c = hf_cur(value);
+		struct hf_cur k = hf_cur(key);
 		const char *name = hf_store_child_name(s, hf_cur_be32(&k));
 		struct hf_ledger l;
 
-		l.accepted = hf_cur_le64(&c);
-		l.delivered = hf_cur_le64(&c);
-		l.expired = hf_cur_le64(&c);
-		l.evicted = hf_cur_le64(&c);
-		l.refused = hf_cur_le64(&c);
-		l.purged = hf_cur_le64(&c);
-		l.pending = hf_cur_le64(&c);
-		l.pending_bytes = hf_cur_le64(&c);
-		l.oldest_seq = hf_cur_le64(&c);
-		if (name && !c.err)
+		if (name && hf_ledger_get(value, &l) == 0)
 			fn(arg, name, &l);
 	}
 	hf_cursor_close(&cur);

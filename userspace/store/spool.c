@@ -235,35 +235,6 @@ int hf_spool_remove(struct hf_store *s, struct hf_txn *txn, uint8_t cls, uint64_
 	return hf_txn_error(txn);
 }
 
-static void ledger_encode(const struct hf_ledger *l, struct hf_buf *out)
-{
-	const uint64_t v[] = { l->accepted, l->delivered, l->expired, l->evicted, l->refused,
-			       l->purged,   l->pending,	  l->pending_bytes, l->oldest_seq };
-
-	for (size_t i = 0; i < HF_ARRAY_LEN(v); i++)
-		hf_buf_le64(out, v[i]);
-}
-
-static int ledger_decode(struct hf_span value, struct hf_ledger *ret_l)
-{
-	struct hf_cur c = hf_cur(value);
-	struct hf_ledger l;
-
-	l.accepted = hf_cur_le64(&c);
-	l.delivered = hf_cur_le64(&c);
-	l.expired = hf_cur_le64(&c);
-	l.evicted = hf_cur_le64(&c);
-	l.refused = hf_cur_le64(&c);
-	l.purged = hf_cur_le64(&c);
-	l.pending = hf_cur_le64(&c);
-	l.pending_bytes = hf_cur_le64(&c);
-	l.oldest_seq = hf_cur_le64(&c);
-	if (c.err)
-		return HF_ECORRUPT;
-	*ret_l = l;
-	return 0;
-}
-
 static int put_child(struct hf_txn *txn, const struct hf_child *c, struct hf_buf *b)
 {
 	uint8_t key[8];
@@ -277,7 +248,7 @@ static int put_child(struct hf_txn *txn, const struct hf_child *c, struct hf_buf
 		hf_txn_put(txn, HF_T_NAMES, hf_span(key, 4), hf_buf_span(b));
 	}
 	hf_buf_reset(b);
-	ledger_encode(&c->now, b);
+	hf_ledger_put(b, &c->now);
 	return b->err ? b->err : hf_txn_put(txn, HF_T_LEDGER, hf_span(key, sizeof key), hf_buf_span(b));
 }
 
@@ -360,7 +331,7 @@ static int load_ledger(struct hf_store *s, struct hf_txn *txn)
 		uint32_t id = hf_cur_be32(&k);
 		struct hf_child *c = id < s->n_ids ? s->by_id[id] : NULL;
 
-		if (!c || ledger_decode(value, &c->committed) != 0) {
+		if (!c || hf_ledger_get(value, &c->committed) != 0) {
 			hf_log(HF_LOG_ERR, "store.corrupt", "ledger row of child %u cannot be read", id);
 			continue;
 		}

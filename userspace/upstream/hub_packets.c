@@ -192,23 +192,9 @@ void hf_hub_session_send_desired(struct hf_hub_session *s, int64_t version, stru
 	send_down(s, HF_DOWN_DESIRED, 0, 0, hf_span_str(topic), body);
 }
 
-static struct hf_span query_value(struct hf_span query, const char *name)
-{
-	struct hf_span pair, key;
-
-	if (query.len && query.ptr[0] == '?')
-		query = hf_span_skip(query, 1);
-	while (query.len) {
-		hf_span_cut(&query, '&', &pair);
-		if (hf_span_cut(&pair, '=', &key) && hf_span_is(key, name))
-			return pair;
-	}
-	return hf_span(NULL, 0);
-}
-
 static int64_t version_of(struct hf_span query)
 {
-	struct hf_span text = query_value(query, "$version");
+	struct hf_span text = hf_topic_query(query, "$version");
 	int64_t v;
 
 	return text.len && hf_parse_i64(text, 0, INT64_MAX, &v) == 0 ? v : -1;
@@ -221,7 +207,7 @@ static void on_twin_res(struct hf_hub_session *s, struct hf_span rest, struct hf
 
 	hf_span_cut(&rest, '/', &status_text);
 	if (hf_parse_i64(status_text, 100, 999, &status) == 0)
-		hf_twin_on_response(s, (int)status, query_value(rest, "$rid"), version_of(rest), body);
+		hf_twin_on_response(s, (int)status, hf_topic_query(rest, "$rid"), version_of(rest), body);
 }
 
 void hf_hub_session_on_publish(struct hf_hub_session *s, const struct hf_mqtt_publish *p)
