@@ -21,7 +21,7 @@ out := build$(if $(filter-out release,$(BUILD)),/$(BUILD))
 obj := $(out)/obj
 
 VERSION := 0.1.0
-PKGS    := libuv jansson libcares libnl-3.0 libnl-route-3.0 libconfig libbpf wolfssl libcap-ng libseccomp
+PKGS    := libuv jansson libcares libnl-3.0 libnl-route-3.0 libconfig libbpf wolfssl libcap-ng
 CPPFLAGS += -Iinclude -Iuserspace -I$(obj) -D_GNU_SOURCE -DHF_VERSION='"$(VERSION)"' \
 	$(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \

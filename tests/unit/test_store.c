@@ -273,6 +273,25 @@ static void test_full_refuses_then_accepts_again(void **state)
 	assert_int_equal(t.refused, 0);
 }
 
+/* durability "interval" answers before the commit: what it admitted must still be there when the store is full. */
+static void test_interval_keeps_what_it_answered(void **state)
+{
+	struct hf_store_cfg cfg = { .dir = t.dir, .max_bytes = 8 << 20, .state_bytes = 16 << 20, .interval_ms = 20 };
+	static struct seen s;
+
+	(void)state;
+	memset(cfg.seal_key, 7, sizeof cfg.seal_key);
+	assert_int_equal(hf_store_create(&cfg, &t.store), 0);
+	for (unsigned i = 0; i < 6000; i++)
+		append("dev0", i, 1500);
+	wait_for(6000);
+	assert_true(t.refused > 0);
+	hf_store_destroy(&t.store);
+	open_store(8 << 20, HF_FULL_REFUSE, 0);
+	read_all(&s);
+	assert_int_equal(s.n, 6000 - t.refused);
+}
+
 static void test_drop_oldest_evicts_and_counts(void **state)
 {
 	struct seen s;
@@ -395,6 +414,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_blocks_and_backlog, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_expiry_by_store_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_refuses_then_accepts_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interval_keeps_what_it_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drop_oldest_evicts_and_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state_is_sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_9_keeps_what_was_answered, setup, teardown),

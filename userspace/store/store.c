@@ -161,8 +161,10 @@ static int append_ops(struct hf_store *s, struct hf_txn *txn, unsigned from, uns
 			if (r != 0)
 				break;
 		}
-		s->g.full = used + need > limit;
-		op->err = s->g.full || stream_broken(op->req) ? HF_EFULL : 0;
+		/* What was answered already (durability "interval") was admitted then: the reserve holds it. */
+		if (op->req && used + need > limit)
+			s->g.full = true;
+		op->err = op->req && (used + need > limit || stream_broken(op->req)) ? HF_EFULL : 0;
 		if (op->err) {
 			if (op->req && op->req->broken)
 				atomic_store(op->req->broken, true);
@@ -176,8 +178,13 @@ static int append_ops(struct hf_store *s, struct hf_txn *txn, unsigned from, uns
 
 static int commit(struct hf_store *s, struct hf_txn **txn)
 {
-	uint64_t start = hf_clock_mono_ns();
+	uint64_t start = hf_clock_mono_ns(), used;
 	int r = hf_spool_finish(s, *txn);
+
+	if (r == 0)
+		r = used_bytes(s, *txn, &used);	/* what the next admission starts from */
+	if (r == 0 && used + HF_PART_LEN * 16 < limit_bytes(s))
+		s->g.full = false;
 
 	if (r != 0) {
 		hf_txn_abort(txn);
@@ -402,26 +409,31 @@ static void add_op(struct hf_store *s, struct hf_store_append *req)
 	s->op_bytes += op_size(req->msg);
 }
 
-/* durability = "interval": the answer goes out once the operation is in the batch (and admitted). */
+/* durability = "interval": the answer goes out once the operation is in the batch and admitted for good. */
 static void answer_early(struct hf_store *s, unsigned from)
 {
 	struct replies out = { 0 };
-	uint64_t used = s->g.used_bytes + s->op_bytes;
-	bool full = s->failed || (used > limit_bytes(s) && s->cfg.when_full == HF_FULL_REFUSE);
+	uint64_t limit = limit_bytes(s), used = s->g.used_bytes;
 	unsigned keep = from;
 
+	for (unsigned i = 0; i < from; i++)
+		used += op_size(s->ops[i].msg);
 	for (unsigned i = from; i < s->n_ops; i++) {
 		struct hf_op *op = &s->ops[i];
 		struct hf_store_append *req = op->req;
+		bool full = used + op_size(op->msg) > limit && s->cfg.when_full == HF_FULL_REFUSE;
+		int err = s->failed ? -EIO : full || stream_broken(req) ? HF_EFULL : 0;
 
-		bool refuse = full || stream_broken(req);
-
-		if (!refuse) {
+		s->g.full = s->g.full || full;
+		if (err == 0) {
+			used += op_size(op->msg);
 			op->req = NULL;
 			op->msg = hf_msg_ref(op->msg);
 			s->ops[keep++] = *op;
+		} else {
+			s->op_bytes -= op_size(op->msg);
 		}
-		answer_append(&out, req, refuse ? (s->failed ? -EIO : HF_EFULL) : 0, 0);
+		answer_append(&out, req, err, 0);
 	}
 	s->n_ops = keep;
 	send_replies(&out);
