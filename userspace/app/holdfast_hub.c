@@ -65,8 +65,7 @@ static void on_signal(void *arg, int signo)
 static int start_heads(struct hub *h)
 {
 	const struct hub_conf *c = &h->conf;
-	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .client_ca_file = *c->client_ca_file ? c->client_ca_file : NULL,
-				   .max_connections = (unsigned)c->max_connections };
+	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .max_connections = (unsigned)c->max_connections };
 	struct hub_ctl_cfg ctl = { .host = c->host };
 	int https, r = hf_listen_tcp(c->listen_mqtt, false, &dev.listen_fd);
 
@@ -88,6 +87,7 @@ static int start(struct hub *h)
 	const struct hub_conf *c = &h->conf;
 	struct hf_tls_server_cfg tls = { .cert_file = c->cert_file, .key_file = c->key_file, .request_client_cert = true };
 	struct hub_model_cfg model = { .dir = c->storage_dir, .host = c->host, .sync = c->durability == 1,
+				       .client_ca_file = *c->client_ca_file ? c->client_ca_file : NULL,
 				       .max_bytes = (uint64_t)c->max_bytes };
 	int r = hf_tls_global_init();
 

@@ -9,7 +9,6 @@ struct hub_dev_cfg {
 	int listen_fd;			/* taken */
 	struct hf_tls_ctx *tls;
 	const char *host;		/* H: must be named by user name and token */
-	const char *client_ca_file;	/* roots for X.509 CA devices; NULL = none registered */
 	unsigned max_connections;
 };
 int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct hub_dev_cfg *cfg,

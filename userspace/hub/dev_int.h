@@ -17,7 +17,7 @@ struct hub_dev {
 	struct hf_loop *loop;
 	struct hub_model *model;
 	struct hf_tls_ctx *tls;
-	char *host, *client_ca_file;
+	char *host;
 	unsigned max_connections, n_connections;
 	struct hf_listener *listener;
 	struct hf_timer *sweep;
@@ -44,7 +44,7 @@ struct hub_session {
 	json_t *filters;		/* filter -> qos */
 	uint64_t connected_ms, last_in_ms, keepalive_ms;
 	int64_t connected_wall_ms, expiry_s;	/* token; 0 = never */
-	const char *auth_type;		/* iothub-connection-auth-method */
+	const char *auth_type;		/* "sas", "policy", "x509" */
 	char *will_topic;
 	struct hf_buf will_body;
 	struct hub_ack_batch acks;

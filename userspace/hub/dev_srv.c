@@ -207,8 +207,7 @@ int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct h
 	d->tls = hf_tls_ctx_ref(cfg->tls);
 	d->max_connections = cfg->max_connections;
 	d->host = strdup(cfg->host);
-	d->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
-	if (!d->host || (cfg->client_ca_file && !d->client_ca_file) || (r = hf_map_create(&d->by_id)) != 0) {
+	if (!d->host || (r = hf_map_create(&d->by_id)) != 0) {
 		close(cfg->listen_fd);
 		goto fail;
 	}
@@ -259,7 +258,6 @@ void hub_dev_destroy(struct hub_dev **dev)
 	hf_map_destroy(&d->by_id);
 	hf_tls_ctx_unref(&d->tls);
 	free(d->host);
-	free(d->client_ca_file);
 	free(d);
 	*dev = NULL;
 }

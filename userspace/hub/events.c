@@ -184,6 +184,15 @@ static int put_span(json_t *o, const char *name, struct hf_span s)
 	return json_object_set_new_nocheck(o, name, json_stringn_nocheck(s.len ? (const char *)s.ptr : "", s.len));
 }
 
+/* auth: "sas", "x509", or "policy" for a token of a shared access policy. */
+static void put_auth_method(struct hf_buf *out, struct hf_span auth, bool is_module)
+{
+	bool policy = hf_span_is(auth, "policy"), x509 = hf_span_is(auth, "x509");
+
+	hf_buf_printf(out, "{\"scope\":\"%s\",\"type\":\"%s\",\"issuer\":\"%s\",\"acceptingIpFilterRule\":null}",
+		      policy ? "hub" : is_module ? "module" : "device", x509 ? "x509" : "sas", x509 ? "external" : "iothub");
+}
+
 static json_t *event_json(uint64_t seq, struct hf_span value)
 {
 	hf_autobuf struct hf_buf b64 = HF_BUF_INIT(2 * HF_MSG_MAX_SIZE), text = HF_BUF_INIT(1024);
@@ -211,12 +220,7 @@ static json_t *event_json(uint64_t seq, struct hf_span value)
 
 	r = c.err || read_bag(bag, sys, app);
 	hf_b64_encode(c.in, &b64);
-	if (part[2].len && part[2].ptr[0] == '{')
-		hf_buf_put_span(&text, part[2]);	/* the head wrote the whole method */
-	else
-		hf_buf_printf(&text, "{\"scope\":\"%s\",\"type\":\"%.*s\",\"issuer\":\"%s\",\"acceptingIpFilterRule\":null}",
-			      is_module ? "module" : "device", (int)part[2].len, (const char *)part[2].ptr,
-			      hf_span_is(part[2], "x509") ? "external" : "iothub");
+	put_auth_method(&text, part[2], is_module);
 	r |= put_span(sys, "iothub-connection-device-id", device);
 	if (is_module)
 		r |= put_span(sys, "iothub-connection-module-id", module);

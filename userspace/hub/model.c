@@ -363,7 +363,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	hf_list_init(&m->calls);
 	hf_task_init(&m->task, turn_end, m);
 	m->host = strdup(cfg->host ? cfg->host : "");
-	if (!m->host || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
+	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
+	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
 	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks))
 		r = -ENOMEM;
 	if (r == 0)
@@ -382,6 +383,11 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 const char *hub_model_host(const struct hub_model *m)
 {
 	return m->host;
+}
+
+const char *hub_model_client_ca(const struct hub_model *m)
+{
+	return m->client_ca_file;
 }
 
 /* Calls and waiters that are still there get their one answer, so their owners must outlive the model. */
@@ -414,5 +420,6 @@ void hub_model_close(struct hub_model **pm)
 	hf_db_close(&m->state);
 	hf_db_close(&m->events);
 	free(m->host);
+	free(m->client_ca_file);
 	free(m);
 }

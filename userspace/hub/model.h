@@ -12,11 +12,17 @@
 #include <jansson.h>
 
 struct hub_model;
-struct hub_model_cfg { const char *dir, *host; bool sync; uint64_t max_bytes; };
+struct hub_model_cfg {
+	const char *dir, *host;
+	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */
+	bool sync;
+	uint64_t max_bytes;
+};
 int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct hub_model **ret_m);
 /* Waiters and method calls that are left get their one answer here: their owners go later. */
 void hub_model_close(struct hub_model **m);
 const char *hub_model_host(const struct hub_model *m);
+const char *hub_model_client_ca(const struct hub_model *m);	/* NULL = none */
 
 /* fn runs when everything changed so far is committed (err 0) or failed. Order of waiters is kept. Embed. */
 struct hub_wait { struct hf_list node; void (*fn)(void *arg, int err); void *arg; };
@@ -68,7 +74,7 @@ void hub_on_desired(struct hub_model *m, void (*fn)(void *arg, const char *id, c
 
 /* --- events -------------------------------------------------------------------------------------------- */
 /* Takes a telemetry message with the authenticated origin; stamps system properties (1.4). Returns its sequence
- * number through ret_seq. Acknowledge only after hub_commit_wait. HF_EFULL, HF_ELIMIT. */
+ * number through ret_seq. auth_type: "sas", "policy" (token of a policy) or "x509". Acknowledge only after hub_commit_wait. HF_EFULL, HF_ELIMIT. */
 int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
 		     struct hf_span body, const char *message_source, uint64_t *ret_seq);
 /* One stored event as the JSON object of `holdfast-hub events --json`; NULL at the end. *seq in: first wanted,

@@ -53,7 +53,7 @@ struct hub_note {		/* told to listeners after the commit */
 
 struct hub_model {
 	struct hf_loop *loop;
-	char *host;
+	char *host, *client_ca_file;
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;

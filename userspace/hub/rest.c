@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Routing, tokens (iothub-protocol 6.3) and answers of the HTTPS side. */
-#include "auth/sas.h"
+/* Routing, authority and answers of the HTTPS side. */
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/metric.h"
 #include "core/util.h"
+#include "hub/auth.h"
 #include "hub/metrics.h"
 #include "hub/rest_int.h"
 
@@ -209,78 +209,65 @@ int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t d
 	return hf_parse_i64(hf_buf_span(&text), 0, max, &v) == 0 ? v : -1;
 }
 
-/* --- tokens ----------------------------------------------------------------------------------------------- */
-
-/* Is the audience's path a segment prefix of what is asked for? Twins count as their devices. */
-static bool covers(const char *audience, const struct rest_req *q)
-{
-	char resource[2 * HF_ID_MAX + 32];
-	size_t n = strlen(audience);
-
-	while (n && audience[n - 1] == '/')
-		n--;
-	if (n == 0)
-		return true;
-	snprintf(resource, sizeof resource, "/devices%s%s%s%s", *q->device ? "/" : "", q->device,
-		 *q->module ? "/modules/" : "", q->module);
-	return strncmp(resource, audience, n) == 0 && (resource[n] == '\0' || resource[n] == '/');
-}
-
-static const char *check_policy(struct rest_req *q, const struct hf_sas *sas, unsigned rights)
-{
-	hf_autofree char *name = hf_span_dup(sas->skn);
-	const struct hub_policy *p = name ? hub_policy_find(q->m, name) : NULL;
-
-	if (!p)
-		return "unknown policy";
-	if (!hf_sas_verify(sas, p->primary_key) && !hf_sas_verify(sas, p->secondary_key))
-		return "signature does not match";
-	if (!(p->rights & rights & (SCOPE_CALLER - 1u)))
-		return "the policy lacks the right";
-	return covers(sas->path, q) ? NULL : "the token is for something else";
-}
+/* --- authority -------------------------------------------------------------------------------------------- */
 
 /* The identity itself; for scope calls $edgeHub of an edge device or the edge device. */
-static const char *check_identity(struct rest_req *q, const struct hf_sas *sas, unsigned rights)
+static const char *check_identity(struct rest_req *q, const struct hub_claim *claim, unsigned rights)
 {
-	const struct hub_ident *device = hub_ident_find(q->m, hf_span_str(q->device));
-	const struct hub_ident *who = hub_ident_find(q->m, hf_span_str(q->id));
+	const struct hub_ident *device = hub_ident_find(q->m, hf_span_str(q->device)), *who;
+	const char *why, *id = q->id;
 
 	if (!(rights & (SCOPE_CALLER | DEVICE_TOKEN)))
 		return "a device token cannot do this";
 	if (rights & SCOPE_CALLER) {
 		if (strcmp(q->module, "$edgeHub") != 0 || !device || !device->is_edge)
 			return "the caller is not the $edgeHub of an edge device";
-		if (hf_sas_audience_is(sas, q->device, NULL, false, false))
-			who = device;
+		if (strcmp(claim->ident, q->device) == 0)
+			id = q->device;
 	}
-	if (!who || !device || !who->enabled || !device->enabled)
-		return "unknown or disabled identity";
-	if (who->auth != HUB_AUTH_SAS)
-		return "the identity does not use SAS";
-	if (!hf_sas_audience_is(sas, who->device_id, who->module_id, false, false))
-		return "token is for another identity";
-	if (!hf_sas_verify(sas, who->primary_key) && !hf_sas_verify(sas, who->secondary_key))
-		return "signature does not match";
-	q->caller = who;
-	return NULL;
+	why = hub_ident_usable(q->m, hf_span_str(id), &who);
+	if (!why)
+		why = hub_claim_act_as(q->m, claim, who, NULL);
+	if (!why)
+		q->caller = who;
+	return why;
+}
+
+/* No token: the TLS certificate speaks for a device. */
+static const char *check_cert(struct rest_req *q, unsigned rights)
+{
+	struct hf_conn *conn = hf_http_exchange_conn(q->x);
+	const struct hub_ident *who;
+	const char *why;
+
+	if (!(rights & DEVICE_TOKEN) || !conn)
+		return "no Authorization header";
+	why = hub_ident_usable(q->m, hf_span_str(q->id), &who);
+	if (!why)
+		why = hub_cert_act_as(q->m, hf_conn_tls(conn), who);
+	q->auth_type = "x509";
+	if (!why)
+		q->caller = who;
+	return why;
 }
 
 static const char *authorize(struct rest_req *q, unsigned rights)
 {
-	const char *reason = "malformed token";
+	struct hub_claim claim;
 	struct hf_span token;
-	struct hf_sas sas;
+	const char *why;
 
 	if (!hf_http_header(q->http, "Authorization", &token))
-		return "no Authorization header";
-	if (hf_sas_parse(token, &sas, &reason) != 0)
-		return reason;
-	if (sas.expiry_s <= hf_clock_wall_s())
-		return "token expired";
-	if (!hf_span_ieq(hf_span_str(sas.host), hf_span_str(hub_model_host(q->m))))
-		return "token is for another host";
-	return sas.skn.len ? check_policy(q, &sas, rights) : check_identity(q, &sas, rights);
+		return check_cert(q, rights);
+	why = hub_claim_verify(q->m, token, &claim);
+	if (why)
+		return why;
+	q->auth_type = claim.is_policy ? "policy" : "sas";
+	if (!claim.is_policy)
+		return check_identity(q, &claim, rights);
+	if (!(claim.rights & rights & (SCOPE_CALLER - 1u)))
+		return "the policy lacks the right";
+	return hub_claim_covers(&claim, q->device, q->module) ? NULL : "the token is for something else";
 }
 
 /* --- routing ---------------------------------------------------------------------------------------------- */

@@ -74,10 +74,7 @@ void rest_telemetry(struct rest_req *q)
 		return;
 	}
 	if (r == 0)
-		r = hub_event_append(q->m, i, q->caller ? "sas" :
-				     "{\"scope\":\"hub\",\"type\":\"sas\",\"issuer\":\"iothub\","
-				     "\"acceptingIpFilterRule\":null}",
-				     hf_buf_span(&bag), q->http->body, "Telemetry", &seq);
+		r = hub_event_append(q->m, i, q->auth_type, hf_buf_span(&bag), q->http->body, "Telemetry", &seq);
 	if (r == HF_ELIMIT) {
 		rest_refuse(q, 413, 413001, "MessageTooLarge", "a message has at most %d bytes", HF_MSG_MAX_SIZE);
 	} else if (r != 0) {

@@ -25,7 +25,8 @@ struct rest_req {
 	char if_match[256];
 	bool has_if_match;
 	json_t *body;			/* NULL when empty */
-	const struct hub_ident *caller;	/* device token: whose; NULL for a policy token */
+	const struct hub_ident *caller;	/* device token or certificate: whose; NULL for a policy token */
+	const char *auth_type;		/* "sas", "policy" or "x509" */
 };
 typedef void (*rest_handler)(struct rest_req *q);
 
