@@ -62,6 +62,16 @@ static void on_signal(void *arg, int signo)
 		hf_loop_stop(h->loop);
 }
 
+static void on_websocket(void *arg, enum hub_ws_protocol protocol, struct hf_conn *conn)
+{
+	struct hub *h = arg;
+
+	if (protocol == HUB_WS_MQTT)
+		hub_dev_adopt(h->dev, conn);
+	else
+		hf_conn_close(conn);
+}
+
 static int start_heads(struct hub *h)
 {
 	const struct hub_conf *c = &h->conf;
@@ -75,6 +85,8 @@ static int start_heads(struct hub *h)
 		r = hf_listen_tcp(c->listen_https, false, &https);
 	if (r == 0)
 		r = hub_rest_create(h->loop, h->model, https, h->tls, &h->rest);
+	if (r == 0)
+		hub_rest_on_websocket(h->rest, on_websocket, h);
 	if (r == 0)
 		r = hf_listen_unix(c->control_socket, 0600, -1, &ctl.listen_fd);
 	if (r == 0)

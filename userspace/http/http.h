@@ -41,6 +41,11 @@ bool hf_http_query(const struct hf_http_request *req, const char *name, struct h
 void hf_http_respond(struct hf_http_exchange *x, int status, const char *content_type, struct hf_span body,
 		     const char *extra_headers);
 struct hf_conn *hf_http_exchange_conn(struct hf_http_exchange *x);	/* NULL when the client left */
+/* Instead of hf_http_respond, only within the handler: answers 101 with these header lines and gives the connection
+ * away. fn runs right after the handler returned: it takes conn (hf_conn_set_ops) or closes it; early: bytes that the
+ * client sent after its request. Frees x. */
+void hf_http_upgrade(struct hf_http_exchange *x, const char *headers,
+		     void (*fn)(void *arg, struct hf_conn *conn, struct hf_span early), void *arg);
 
 /* One-shot client request over a fresh connection (scope sync). */
 struct hf_http_call;

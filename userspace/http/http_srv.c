@@ -46,6 +46,8 @@ struct srv_conn {
 	struct hf_http_exchange *x;
 	bool in_request;	/* the request limit runs, not the idle limit */
 	bool in_handler, ending;
+	void (*upgrade)(void *arg, struct hf_conn *conn, struct hf_span early);	/* set: the handler gave conn away */
+	void *upgrade_arg;
 };
 
 struct hf_http_exchange {
@@ -159,8 +161,40 @@ static void dispatch(struct srv_conn *sc)
 	hf_http_reader_next(&sc->reader);
 }
 
-/* Handles requests until one awaits its answer or the input ends. What is left waits, reading paused. */
-static void process(struct srv_conn *sc, struct hf_span in)
+static void conn_free(struct srv_conn *sc)
+{
+	hf_list_del(&sc->node);
+	hf_timer_destroy(&sc->timer);
+	hf_task_cancel(&sc->resume_task);
+	hf_http_reader_fini(&sc->reader);
+	hf_buf_fini(&sc->waiting);
+	free(sc);
+}
+
+static void on_orphan_closed(void *arg, struct hf_conn *c, int err, const char *detail)
+{
+	(void)arg;
+	(void)c;
+	(void)err;
+	(void)detail;
+}
+static const struct hf_conn_ops orphan_ops = { .closed = on_orphan_closed };	/* until the new owner sets its own */
+
+static void give_away(struct srv_conn *sc, struct hf_span early)
+{
+	void (*fn)(void *, struct hf_conn *, struct hf_span) = sc->upgrade;
+	struct hf_conn *conn = sc->conn;
+	void *arg = sc->upgrade_arg;
+
+	sc->srv->n_conns--;
+	conn_free(sc);
+	hf_conn_set_ops(conn, &orphan_ops, NULL);
+	fn(arg, conn, early);
+}
+
+/* Handles requests until one awaits its answer or the input ends. What is left waits, reading paused. False:
+ * the connection has another owner now and sc is gone. */
+static bool process(struct srv_conn *sc, struct hf_span in)
 {
 	while (in.len > 0 && !sc->ending && sc->srv && !sc->x) {
 		bool fresh = hf_http_reader_idle(&sc->reader);
@@ -170,11 +204,15 @@ static void process(struct srv_conn *sc, struct hf_span in)
 		if (e < 0 && e != HF_EMORE) {
 			refuse(sc, sc->reader.refuse_status ? sc->reader.refuse_status : 400,
 			       sc->reader.reason ? sc->reader.reason : "malformed request");
-			return;
+			return true;
 		}
 		in = hf_span_skip(in, used);
 		if (e == 0) {
 			dispatch(sc);
+			if (sc->upgrade) {
+				give_away(sc, in);
+				return false;
+			}
 			continue;
 		}
 		if (fresh && !hf_http_reader_idle(&sc->reader))
@@ -185,11 +223,12 @@ static void process(struct srv_conn *sc, struct hf_span in)
 		}
 	}
 	if (in.len == 0 || sc->ending || !sc->srv)
-		return;
+		return true;
 	hf_buf_put_span(&sc->waiting, in);
 	hf_conn_pause(sc->conn);
 	if (sc->waiting.err)
 		hf_conn_abort(sc->conn, HF_ELIMIT, "too much pipelined input");
+	return true;
 }
 
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
@@ -205,14 +244,17 @@ static void on_resume(void *arg)
 {
 	struct srv_conn *sc = arg;
 	struct hf_buf in;
+	bool still_ours;
 
 	if (sc->ending || !sc->srv || sc->x)
 		return;
 	in = sc->waiting;
 	sc->waiting = HF_BUF_INIT(WAITING_MAX);
-	process(sc, hf_buf_span(&in));
+	/* Before: whoever takes the connection over must find it reading. */
+	hf_conn_resume(sc->conn);
+	still_ours = process(sc, hf_buf_span(&in));
 	hf_buf_fini(&in);
-	if (!sc->x && !sc->ending && sc->srv)
+	if (still_ours && !sc->x && !sc->ending && sc->srv)
 		hf_conn_resume(sc->conn);
 }
 
@@ -228,12 +270,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	}
 	if (sc->x)
 		sc->x->sc = NULL;
-	hf_list_del(&sc->node);
-	hf_timer_destroy(&sc->timer);
-	hf_task_cancel(&sc->resume_task);
-	hf_http_reader_fini(&sc->reader);
-	hf_buf_fini(&sc->waiting);
-	free(sc);
+	conn_free(sc);
 }
 
 static const struct hf_conn_ops conn_ops = { .data = on_data, .closed = on_closed };
@@ -378,6 +415,20 @@ void hf_http_respond(struct hf_http_exchange *x, int status, const char *content
 	}
 	if (sc)
 		sc->x = NULL;
+	free(x);
+}
+
+void hf_http_upgrade(struct hf_http_exchange *x, const char *headers,
+		     void (*fn)(void *arg, struct hf_conn *conn, struct hf_span early), void *arg)
+{
+	struct srv_conn *sc = x->sc;
+
+	assert(sc && sc->in_handler);
+	hf_buf_printf(hf_conn_out(sc->conn), "HTTP/1.1 101 Switching Protocols\r\n%s\r\n", headers);
+	hf_conn_flush_later(sc->conn);
+	sc->upgrade = fn;
+	sc->upgrade_arg = arg;
+	sc->x = NULL;
 	free(x);
 }
 

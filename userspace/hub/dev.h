@@ -13,6 +13,8 @@ struct hub_dev_cfg {
 };
 int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct hub_dev_cfg *cfg,
 		   struct hub_dev **ret_dev);
+/* Takes a connection of the WebSocket endpoint that will speak MQTT, framing already on it, or closes it. */
+void hub_dev_adopt(struct hub_dev *dev, struct hf_conn *conn);
 /* Two-phase teardown: stop closes listener and connections; destroy once hub_dev_count is 0. */
 void hub_dev_stop(struct hub_dev *dev);
 unsigned hub_dev_count(const struct hub_dev *dev);

@@ -104,40 +104,73 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 
 static const struct hf_conn_ops conn_ops = { .data = on_data, .closed = on_closed };
 
-static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
+static bool is_full(const struct hub_dev *d)
 {
-	struct hub_dev *d = arg;
-	struct hf_conn_cfg cfg = { .tls = d->tls };
-	struct hub_session *s;
+	static struct hf_log_limit limit;
 
-	(void)peer;
-	if (d->n_connections >= d->max_connections) {
-		static struct hf_log_limit limit;
+	if (d->n_connections < d->max_connections)
+		return false;
+	hf_metric_add(HUB_M_REFUSED_MAX, 1);
+	hf_log_limited(&limit, HF_LOG_WARN, "hub.device.limit", "%u connections: refusing more", d->n_connections);
+	return true;
+}
 
-		hf_metric_add(HUB_M_REFUSED_MAX, 1);
-		hf_log_limited(&limit, HF_LOG_WARN, "hub.device.limit", "%u connections: refusing more", d->n_connections);
-		close(fd);
-		return;
-	}
-	s = calloc(1, sizeof *s);
-	if (!s) {
-		close(fd);
-		return;
-	}
+static struct hub_session *session_new(struct hub_dev *d)
+{
+	struct hub_session *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
 	s->dev = d;
 	s->in = HF_BUF_INIT(HUB_DEV_MAX_PACKET + 65536);
 	s->will_body = HF_BUF_INIT(HF_MSG_MAX_SIZE);
 	s->connected_ms = s->last_in_ms = hf_loop_now_ms(d->loop);
 	s->filters = json_object();
-	if (!s->filters || hf_conn_create(d->loop, fd, &cfg, &conn_ops, s, &s->conn) != 0) {
-		json_decref(s->filters);
+	if (!s->filters) {
 		free(s);
-		return;
+		return NULL;
 	}
+	return s;
+}
+
+static void session_add(struct hub_session *s)
+{
+	struct hub_dev *d = s->dev;
+
 	hf_list_add_tail(&d->all, &s->node);
 	d->n_connections++;
 	hf_metric_add(HUB_M_ACCEPTED, 1);
 	hf_metric_set(HUB_M_CONNECTIONS, d->n_connections);
+}
+
+static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
+{
+	struct hub_dev *d = arg;
+	struct hf_conn_cfg cfg = { .tls = d->tls };
+	struct hub_session *s = is_full(d) ? NULL : session_new(d);
+
+	(void)peer;
+	if (!s) {
+		close(fd);
+	} else if (hf_conn_create(d->loop, fd, &cfg, &conn_ops, s, &s->conn) != 0) {
+		json_decref(s->filters);
+		free(s);
+	} else {
+		session_add(s);
+	}
+}
+
+void hub_dev_adopt(struct hub_dev *d, struct hf_conn *conn)
+{
+	struct hub_session *s = !d->listener || is_full(d) ? NULL : session_new(d);
+
+	if (!s) {
+		hf_conn_close(conn);
+		return;
+	}
+	s->conn = conn;
+	hf_conn_set_ops(conn, &conn_ops, s);
+	session_add(s);
 }
 
 static void on_sweep(void *arg)

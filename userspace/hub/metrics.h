@@ -18,6 +18,7 @@
 	X(HUB_M_EXPIRED, "token_expired_total", HF_METRIC_COUNTER, "connections closed at token expiry")     \
 	X(HUB_M_KEEPALIVE, "keepalive_timeout_total", HF_METRIC_COUNTER, "connections silent for too long")  \
 	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")               \
+	X(HUB_M_WEBSOCKETS, "websockets_total", HF_METRIC_COUNTER, "WebSocket connections")                   \
 	X(HUB_M_REST_REQUESTS, "rest_requests_total", HF_METRIC_COUNTER, "HTTPS requests")                   \
 	X(HUB_M_REST_REFUSED, "rest_refused_total", HF_METRIC_COUNTER, "HTTPS requests without a fitting token")
 

@@ -7,6 +7,7 @@
 #include "hub/auth.h"
 #include "hub/metrics.h"
 #include "hub/rest_int.h"
+#include "ws/ws.h"
 
 #include <errno.h>
 #include <holdfast/err.h>
@@ -388,6 +389,12 @@ static void handle(void *arg, const struct hf_http_request *http, struct hf_http
 	hf_metric_add(HUB_M_REST_REQUESTS, 1);
 	if (split_path(http->path, seg, &n) != 0) {
 		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "the path cannot be read");
+	} else if (hf_ws_wanted(http)) {
+		char path[64] = "";
+
+		if (n == 2)
+			snprintf(path, sizeof path, "%s/%s", seg[0], seg[1]);
+		rest_websocket(&q, path);
 	} else {
 		route = find_route(&q, seg, n, &known);
 		if (route)
@@ -402,6 +409,13 @@ static void handle(void *arg, const struct hf_http_request *http, struct hf_http
 	json_decref(q.body);
 	for (unsigned i = 0; i < n; i++)
 		free(seg[i]);
+}
+
+void hub_rest_on_websocket(struct hub_rest *rest, void (*fn)(void *arg, enum hub_ws_protocol protocol, struct hf_conn *conn),
+			   void *arg)
+{
+	rest->on_websocket = fn;
+	rest->on_websocket_arg = arg;
 }
 
 int hub_rest_create(struct hf_loop *loop, struct hub_model *model, int listen_fd, struct hf_tls_ctx *tls,

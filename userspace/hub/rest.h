@@ -8,5 +8,10 @@ struct hf_tls_ctx;
 /* Takes listen_fd. tls is borrowed. The model must outlive the result. */
 int hub_rest_create(struct hf_loop *loop, struct hub_model *model, int listen_fd, struct hf_tls_ctx *tls,
 		    struct hub_rest **ret_rest);
+/* WebSocket upgrades at /$iothub/websocket and /$servicebus/websocket: fn takes the connection, framing on it. */
+enum hub_ws_protocol { HUB_WS_MQTT, HUB_WS_AMQP };
+struct hf_conn;
+void hub_rest_on_websocket(struct hub_rest *rest, void (*fn)(void *arg, enum hub_ws_protocol protocol, struct hf_conn *conn),
+			   void *arg);
 /* Requests still waiting are answered 503. */
 void hub_rest_destroy(struct hub_rest **rest);

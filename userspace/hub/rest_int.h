@@ -12,6 +12,8 @@ struct hub_rest {
 	struct hf_http_srv *srv;
 	struct hf_list replies;		/* struct rest_reply: wait for their commit */
 	struct hf_list calls;		/* struct rest_call: wait for a device */
+	void (*on_websocket)(void *arg, enum hub_ws_protocol protocol, struct hf_conn *conn);
+	void *on_websocket_arg;
 };
 
 /* One request while its handler runs. */
@@ -44,6 +46,8 @@ const char *rest_if_match(const struct rest_req *q);	/* NULL when absent */
 /* Number in a query parameter; dflt when absent, -1 when not a number in [0, max]. */
 int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t dflt);
 
+/* rest_ws.c: path is decoded and has no slash in front. */
+void rest_websocket(struct rest_req *q, const char *path);
 /* rest_registry.c */
 void rest_device_list(struct rest_req *q);
 void rest_ident_get(struct rest_req *q);

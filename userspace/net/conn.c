@@ -40,7 +40,10 @@ struct hf_conn {
 	struct hf_tls *tls;
 	const struct hf_conn_ops *ops;
 	void *arg;
+	const struct hf_conn_layer *layer;
+	void *layer_arg;
 	struct hf_buf out;
+	struct hf_buf wire;		/* with a layer: framed, unframed bytes wait in out */
 	struct hf_task flush_task, run_task;
 	char *detail;
 	int fd, err;
@@ -83,13 +86,17 @@ static void finish(struct hf_conn *c, int err, const char *detail)
 	hf_task_cancel(&c->flush_task);
 	hf_task_cancel(&c->run_task);
 	hf_buf_fini(&c->out);
+	hf_buf_fini(&c->wire);
 	hf_task_next_turn(c->loop, &c->run_task);
 }
 
 static void report_closed(struct hf_conn *c)
 {
 	c->ops->closed(c->arg, c, c->err, c->detail ? c->detail : c->err ? hf_strerror(c->err) : "closed");
+	if (c->layer)
+		c->layer->destroy(c->layer_arg);
 	hf_buf_fini(&c->out);
+	hf_buf_fini(&c->wire);
 	hf_tls_destroy(&c->tls);
 	close(c->fd);
 	free(c->detail);
@@ -145,6 +152,7 @@ static void close_now(struct hf_conn *c)
 static void out_empty(struct hf_conn *c)
 {
 	hf_buf_shrink(&c->out);
+	hf_buf_shrink(&c->wire);
 	if (c->blocked) {
 		c->blocked = false;
 		update_events(c);
@@ -163,27 +171,41 @@ static void on_close_limit(void *arg)
 	finish(arg, HF_ETIMEOUT, "peer does not take the last bytes");
 }
 
+/* What goes to the socket next. A layer frames only once the frames before have left, so that neither buffer
+ * holds more than its bound. */
+static struct hf_buf *sending(struct hf_conn *c)
+{
+	if (!c->layer || c->out.err)
+		return &c->out;
+	if (hf_buf_len(&c->wire) == 0 && hf_buf_len(&c->out) > 0) {
+		c->layer->out(c->layer_arg, hf_buf_span(&c->out), &c->wire);
+		hf_buf_reset(&c->out);
+	}
+	return &c->wire;
+}
+
 static void conn_flush(void *arg)
 {
 	struct hf_conn *c = arg;
+	struct hf_buf *b;
 	enum hf_tls_step step;
 	struct hf_span s;
 	size_t n, done;
 
 	if (c->state != CONN_OPEN && c->state != CONN_CLOSING)
 		return;
-	if (c->out.err) {
-		finish(c, c->out.err, "output buffer over its bound");
-		return;
-	}
-	while ((s = hf_buf_span(&c->out)).len > 0) {
+	while (b = sending(c), (s = hf_buf_span(b)).len > 0 || b->err) {
+		if (b->err) {
+			finish(c, b->err, "output buffer over its bound");
+			return;
+		}
 		/* TLS takes records; a plain socket takes all at once. */
 		n = c->offered ? c->offered : c->tls ? hf_min(s.len, (size_t)RECORD_MAX) : s.len;
 		done = 0;
 		step = io_write(c, s.ptr, n, &done);
 		if (step == HF_TLS_OK) {
 			c->offered = 0;
-			hf_buf_consume(&c->out, done);
+			hf_buf_consume(b, done);
 			continue;
 		}
 		if (step == HF_TLS_WANT_WRITE) {
@@ -266,7 +288,9 @@ static void conn_read(struct hf_conn *c)
 		errno = 0;
 		step = fill(c, scratch, &len);
 		saved = errno;
-		if (len)
+		if (len && c->layer)
+			c->layer->in(c->layer_arg, c, hf_span(scratch, len));
+		else if (len)
 			c->ops->data(c->arg, c, hf_span(scratch, len));
 		sum += len;
 		if (c->state != CONN_OPEN)
@@ -301,7 +325,7 @@ static void become_open(struct hf_conn *c)
 	hf_timer_destroy(&c->timer);
 	c->state = CONN_OPEN;
 	update_events(c);
-	if (hf_buf_len(&c->out) || c->out.err)
+	if (hf_conn_out_len(c) || c->out.err)
 		hf_task_at_turn_end(c->loop, &c->flush_task);
 	if (c->ops->ready)
 		c->ops->ready(c->arg, c);
@@ -547,6 +571,35 @@ int hf_conn_connect_unix(struct hf_loop *loop, const char *path, const struct hf
 	return hf_conn_connect(loop, (struct sockaddr *)&un, sizeof un, &cfg, ops, arg, ret_conn);
 }
 
+/* --- layers ------------------------------------------------------------------------------------------ */
+
+void hf_conn_set_ops(struct hf_conn *c, const struct hf_conn_ops *ops, void *arg)
+{
+	c->ops = ops;
+	c->arg = arg;
+}
+
+void hf_conn_set_layer(struct hf_conn *c, const struct hf_conn_layer *layer, void *arg)
+{
+	assert(!c->layer);
+	c->layer = layer;
+	c->layer_arg = arg;
+	c->wire = c->out;		/* a write may be under way: the bytes stay where they are */
+	c->out = HF_BUF_INIT(c->wire.cap);
+	c->wire.cap += c->wire.cap / 8 + 1024;
+}
+
+void hf_conn_deliver(struct hf_conn *c, struct hf_span payload)
+{
+	if (c->state == CONN_OPEN && payload.len && c->ops->data)
+		c->ops->data(c->arg, c, payload);
+}
+
+struct hf_buf *hf_conn_wire(struct hf_conn *c)
+{
+	return &c->wire;
+}
+
 /* --- the owner's calls -------------------------------------------------------------------------------- */
 
 struct hf_buf *hf_conn_out(struct hf_conn *c)
@@ -561,7 +614,7 @@ void hf_conn_flush_later(struct hf_conn *c)
 			hf_buf_fini(&c->out);
 		return;
 	}
-	if (hf_buf_len(&c->out) > OUT_FULL)
+	if (hf_conn_out_len(c) > OUT_FULL)
 		c->was_full = true;
 	/* While the socket is full, its becoming writable flushes. */
 	if (!c->blocked || c->out.err)
@@ -579,7 +632,7 @@ bool hf_conn_write(struct hf_conn *c, struct hf_span data)
 
 size_t hf_conn_out_len(const struct hf_conn *c)
 {
-	return hf_buf_len(&c->out);
+	return hf_buf_len(&c->out) + hf_buf_len(&c->wire);
 }
 
 void hf_conn_pause(struct hf_conn *c)
@@ -612,6 +665,11 @@ void hf_conn_close(struct hf_conn *c)
 	case CONN_STARTING:
 	case CONN_OPEN:
 		c->state = CONN_CLOSING;
+		if (c->layer && !c->out.err) {
+			c->layer->out(c->layer_arg, hf_buf_span(&c->out), &c->wire);
+			c->layer->closing(c->layer_arg, &c->wire);
+			hf_buf_reset(&c->out);
+		}
 		hf_task_cancel(&c->run_task);
 		update_events(c);
 		hf_task_at_turn_end(c->loop, &c->flush_task);

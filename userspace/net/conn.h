@@ -29,6 +29,15 @@ struct hf_conn_cfg {
 	uint32_t handshake_timeout_ms;	/* connect + TLS; 0 = 10 000. HF_ETIMEOUT */
 	size_t out_cap;			/* bound of the output buffer, 0 = 1 MiB; overflow aborts with HF_ELIMIT */
 };
+/* A framing between the wire and the owner, such as WebSocket. The owner reads and writes as before. */
+struct hf_conn_layer {
+	/* Wire bytes came: hand the payload to hf_conn_deliver. After a pause the rest of `wire` is still delivered. */
+	void (*in)(void *arg, struct hf_conn *c, struct hf_span wire);
+	/* Appends `app` to wire as frames. */
+	void (*out)(void *arg, struct hf_span app, struct hf_buf *wire);
+	void (*closing)(void *arg, struct hf_buf *wire);	/* the last frame of an orderly end */
+	void (*destroy)(void *arg);				/* with the connection */
+};
 /* Takes over fd (non-blocking, connected or connecting) also on failure. */
 int hf_conn_create(struct hf_loop *loop, int fd, const struct hf_conn_cfg *cfg, const struct hf_conn_ops *ops,
 		   void *arg, struct hf_conn **ret_conn);
@@ -38,6 +47,13 @@ int hf_conn_connect(struct hf_loop *loop, const struct sockaddr *addr, socklen_t
 		    struct hf_conn **ret_conn);
 int hf_conn_connect_unix(struct hf_loop *loop, const char *path, const struct hf_conn_ops *ops, void *arg,
 			 struct hf_conn **ret_conn);
+/* The next owner of an open connection. */
+void hf_conn_set_ops(struct hf_conn *c, const struct hf_conn_ops *ops, void *arg);
+/* From now on. What was written before leaves as it is. At most one layer. */
+void hf_conn_set_layer(struct hf_conn *c, const struct hf_conn_layer *layer, void *arg);
+/* For layers: payload to the owner (dropped once closed); frames of the layer's own (then flush_later). */
+void hf_conn_deliver(struct hf_conn *c, struct hf_span payload);
+struct hf_buf *hf_conn_wire(struct hf_conn *c);
 /* The output buffer, to append to in place (encoders); call hf_conn_flush_later afterwards. */
 struct hf_buf *hf_conn_out(struct hf_conn *c);
 void hf_conn_flush_later(struct hf_conn *c);

@@ -54,6 +54,7 @@ int hf_x509_info(struct hf_span der, struct hf_x509_info *ret_info);	/* HF_EINVA
 int hf_tls_peer_chain_verify(const struct hf_tls *tls, const char *ca_pem_file);
 
 void hf_hmac_sha256(struct hf_span key, struct hf_span data, uint8_t out[32]);
+void hf_sha1(struct hf_span data, uint8_t out[20]);	/* only where a protocol asks for it (RFC 6455) */
 void hf_sha256(struct hf_span data, uint8_t out[32]);
 /* AES-256-GCM with a random 12-byte nonce in front and a 16-byte tag behind; aad is authenticated.
  * open: HF_ECORRUPT when the tag does not match. Appends to out. */

@@ -7,6 +7,7 @@
 #include <holdfast/err.h>
 #include <wolfssl/wolfcrypt/aes.h>
 #include <wolfssl/wolfcrypt/hmac.h>
+#include <wolfssl/wolfcrypt/sha.h>
 #include <wolfssl/wolfcrypt/sha256.h>
 
 #include <errno.h>
@@ -30,6 +31,12 @@ void hf_hmac_sha256(struct hf_span key, struct hf_span data, uint8_t out[32])
 		abort();
 	wc_HmacFree(&h);
 	explicit_bzero(&h, sizeof h);
+}
+
+void hf_sha1(struct hf_span data, uint8_t out[20])
+{
+	if (wc_ShaHash(data.len ? data.ptr : (const uint8_t *)"", (word32)data.len, out) != 0)
+		abort();
 }
 
 void hf_sha256(struct hf_span data, uint8_t out[32])
