@@ -266,33 +266,6 @@ static void test_retention(void **state)
 	assert_int_equal(hub_event_end(w->m), 4001);
 }
 
-static void test_c2d(void **state)
-{
-	struct world *w = *state;
-	struct hub_error err;
-	json_t *props = json("{\"messageId\":\"m 1\",\"ack\":\"full\",\"properties\":{\"k\":\"v\"}}");
-	const struct hub_c2d *m;
-	uint64_t first;
-
-	assert_int_equal(put(w, "d", NULL, "{}", NULL, &err), 0);
-	assert_int_equal(hub_c2d_send(w->m, "nobody", props, hf_span_str("x"), &err), HF_ENOTFOUND);
-	for (unsigned i = 0; i < 50; i++)
-		assert_int_equal(hub_c2d_send(w->m, "d", props, hf_span_str("x"), &err), 0);
-	assert_int_equal(hub_c2d_send(w->m, "d", props, hf_span_str("x"), &err), HF_EFULL);
-	assert_int_equal(err.code, 403004);
-	m = hub_c2d_next(w->m, "d", 0);
-	assert_true(hf_span_is(m->bag, "%24.mid=m%201&%24.to=%2Fdevices%2Fd%2Fmessages%2Fdevicebound&iothub-ack=full&k=v"));
-	first = m->seq;
-	assert_int_equal(hub_c2d_complete(w->m, "d", first), 0);
-	assert_int_equal(commit(w), 0);
-	close_model(w);
-	open_model(w, 0);
-	assert_int_equal(hub_c2d_count(w->m, "d"), 49);
-	assert_true(hub_c2d_next(w->m, "d", 0)->seq > first);
-	assert_int_equal(hub_c2d_purge(w->m, "d"), 49);
-	json_decref(props);
-}
-
 struct call_result { struct world *w; int status; unsigned n; int code; };
 
 static void call_done(void *arg, int status, struct hf_span body, const struct hub_error *err)
@@ -432,7 +405,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_c2d, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sorted, setup, teardown),

@@ -91,14 +91,13 @@ void hub_dev_c2d_pump(struct hub_session *s)
 	if (!(s->subs & HUB_SUB_C2D) || s->closing)
 		return;
 	snprintf(topic, sizeof topic, "devices/%s/messages/devicebound/", s->id);
-	while (s->n_c2d < HUB_DEV_C2D_WINDOW && (m = hub_c2d_next(s->dev->model, s->id, s->c2d_after))) {
+	while (s->n_c2d < HUB_DEV_C2D_WINDOW && hub_c2d_receive(s->dev->model, s->id, s, 0, &m) == 0) {
 		uint64_t seq = m->seq;
 		uint16_t id = s->c2d_qos ? next_id(s) : 0;
 
-		s->c2d_after = seq;
-		publish(s, s->c2d_qos, m->delivery_count > 0, id, hf_span_str(topic), m->bag, m->body);
+		publish(s, s->c2d_qos, s->c2d_qos && m->redelivered, id, hf_span_str(topic), m->bag, m->body);
 		if (!s->c2d_qos) {
-			hub_c2d_complete(s->dev->model, s->id, seq);
+			hub_c2d_settle_seq(s->dev->model, s->id, s, seq, HUB_COMPLETE);
 			continue;
 		}
 		s->c2d[s->n_c2d].packet_id = id;
@@ -111,7 +110,7 @@ void hub_dev_c2d_acked(struct hub_session *s, uint16_t packet_id)
 	for (unsigned i = 0; i < s->n_c2d; i++) {
 		if (s->c2d[i].packet_id != packet_id)
 			continue;
-		hub_c2d_complete(s->dev->model, s->id, s->c2d[i].seq);
+		hub_c2d_settle_seq(s->dev->model, s->id, s, s->c2d[i].seq, HUB_COMPLETE);
 		s->n_c2d--;
 		memmove(&s->c2d[i], &s->c2d[i + 1], (s->n_c2d - i) * sizeof s->c2d[0]);
 		hub_dev_c2d_pump(s);

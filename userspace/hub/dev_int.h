@@ -51,7 +51,6 @@ struct hub_session {
 	bool acks_open;
 	struct hub_method_sink sink;
 	bool sink_on;
-	uint64_t c2d_after;
 	struct { uint16_t packet_id; uint64_t seq; } c2d[HUB_DEV_C2D_WINDOW];
 	unsigned n_c2d;
 	uint16_t next_packet_id;

@@ -34,6 +34,7 @@ static void take_over(struct hub_session *s)
 			hub_method_sink_remove(s->dev->model, &old->sink);
 			old->sink_on = false;
 		}
+		hub_c2d_release_all(s->dev->model, old->id, old);
 		hub_dev_drop(old, HUB_M_TAKEOVER, "replaced by a newer connection");
 	}
 }

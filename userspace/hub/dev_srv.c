@@ -93,6 +93,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 			hub_dev_will(s);
 		if (s->sink_on)
 			hub_method_sink_remove(d->model, &s->sink);
+		hub_c2d_release_all(d->model, s->id, s);
 		if (hf_map_get(d->by_id, hf_span_str(s->id)) == s)
 			hf_map_remove(d->by_id, hf_span_str(s->id));
 		hub_ident_connected(d->model, s->id, false);

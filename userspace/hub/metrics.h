@@ -19,6 +19,9 @@
 	X(HUB_M_KEEPALIVE, "keepalive_timeout_total", HF_METRIC_COUNTER, "connections silent for too long")  \
 	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")               \
 	X(HUB_M_WEBSOCKETS, "websockets_total", HF_METRIC_COUNTER, "WebSocket connections")                   \
+	X(HUB_M_C2D_COMPLETED, "c2d_completed_total", HF_METRIC_COUNTER, "messages devices completed")       \
+	X(HUB_M_C2D_DEAD, "c2d_dead_total", HF_METRIC_COUNTER, "messages expired, rejected, purged or abandoned too often") \
+	X(HUB_M_FEEDBACK_DROPPED, "feedback_dropped_total", HF_METRIC_COUNTER, "feedback records no receiver completed") \
 	X(HUB_M_REST_REQUESTS, "rest_requests_total", HF_METRIC_COUNTER, "HTTPS requests")                   \
 	X(HUB_M_REST_REFUSED, "rest_refused_total", HF_METRIC_COUNTER, "HTTPS requests without a fitting token")
 

@@ -14,7 +14,7 @@
 #define EVENT_MAP_DEFAULT ((size_t)4 << 30)
 #define EVENT_MAP_MIN ((size_t)4 << 20)
 
-static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", NULL };
+static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback", NULL };
 static const char *const event_tables[] = { "events", NULL };
 
 int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
@@ -99,12 +99,16 @@ void hub_note(struct hub_model *m, enum hub_note_kind kind, const char *id, json
 static void tell(struct hub_model *m, const struct hub_note *n)
 {
 	struct hub_listeners *l = n->kind == HUB_NOTE_IDENT ? &m->on_ident :
-				  n->kind == HUB_NOTE_C2D ? &m->on_c2d : &m->on_desired;
+				  n->kind == HUB_NOTE_C2D ? &m->on_c2d :
+				  n->kind == HUB_NOTE_FEEDBACK ? &m->on_feedback : &m->on_desired;
 
 	for (unsigned i = 0; i < l->n; i++) {
 		if (n->kind == HUB_NOTE_DESIRED)
 			((void (*)(void *, const char *, const json_t *, int64_t))l->at[i].fn)(
 				l->at[i].arg, n->id, n->patch, n->version);
+		else if (n->kind == HUB_NOTE_FEEDBACK)
+			((void (*)(void *, enum hub_feedback_kind))l->at[i].fn)(l->at[i].arg,
+										(enum hub_feedback_kind)n->version);
 		else
 			((void (*)(void *, const char *))l->at[i].fn)(l->at[i].arg, n->id);
 	}
@@ -128,6 +132,22 @@ void hub_model_touch(struct hub_model *m)
 		m->armed = true;
 		hf_task_at_turn_end(m->loop, &m->task);
 	}
+}
+
+static void on_tick(void *arg)
+{
+	struct hub_model *m = arg;
+	bool more = hub_c2d_step(m);
+
+	more |= hub_feedback_step(m);
+	if (more)
+		hub_model_tick(m);
+}
+
+void hub_model_tick(struct hub_model *m)
+{
+	if (m->tick && !m->closing && !hf_timer_active(m->tick))
+		hf_timer_start(m->tick, HUB_TICK_MS, 0);
 }
 
 int hub_state_txn(struct hub_model *m, struct hf_txn **ret_txn)
@@ -344,6 +364,8 @@ static int load(struct hub_model *m)
 	if (r == 0)
 		r = hub_c2d_load(m);
 	if (r == 0)
+		r = hub_feedback_load(m);
+	if (r == 0)
 		r = hub_events_load(m);
 	return r == 0 ? commit(m) : r;
 }
@@ -361,12 +383,16 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	hf_list_init(&m->waits);
 	hf_list_init(&m->notes);
 	hf_list_init(&m->calls);
+	hf_list_init(&m->c2d_busy);
+	hub_feedback_init(m);
 	hf_task_init(&m->task, turn_end, m);
 	m->host = strdup(cfg->host ? cfg->host : "");
 	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
 	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks))
 		r = -ENOMEM;
+	if (r == 0)
+		r = hf_timer_create(loop, on_tick, m, &m->tick);
 	if (r == 0)
 		r = open_dbs(m, cfg);
 	if (r == 0)
@@ -400,6 +426,7 @@ void hub_model_close(struct hub_model **pm)
 	*pm = NULL;
 	m->closing = true;
 	hf_task_cancel(&m->task);
+	hf_timer_destroy(&m->tick);
 	if (m->sinks)
 		hub_methods_fini(m);
 	if (m->state && m->events)
@@ -412,6 +439,7 @@ void hub_model_close(struct hub_model **pm)
 		hub_registry_fini(m);
 	if (m->policies)
 		hub_policies_fini(m);
+	hub_feedback_fini(m);
 	hf_map_destroy(&m->idents);
 	hf_map_destroy(&m->dirty_idents);
 	hf_map_destroy(&m->dirty_twins);

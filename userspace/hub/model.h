@@ -84,14 +84,34 @@ uint64_t hub_event_end(struct hub_model *m);	/* next sequence number */
 void hub_on_event(struct hub_model *m, void (*fn)(void *arg), void *arg);	/* after a commit with new events */
 
 /* --- C2D queues (devices only) ------------------------------------------------------------------------- */
-struct hub_c2d { uint64_t seq; int64_t enqueued_ms, expiry_ms; unsigned delivery_count; char *message_id; struct hf_span bag, body; char *ack; };
+#define HUB_UUID_SIZE 37
+struct hub_c2d {
+	uint64_t seq;
+	int64_t enqueued_ms, expiry_ms;
+	unsigned delivery_count;	/* how often it was abandoned */
+	bool redelivered;		/* handed out before, since the hub started */
+	const char *message_id, *ack;
+	char lock[HUB_UUID_SIZE];	/* token of the present lock */
+	struct hf_span bag, body;
+};
 int hub_c2d_send(struct hub_model *m, const char *device_id, const json_t *props /* messageId, correlationId, to, expiryTimeUtc, userId, ack, properties{} */,
 		 struct hf_span body, struct hub_error *err);
-/* Oldest deliverable message with seq > after; NULL none. Borrowed until the next call. */
-const struct hub_c2d *hub_c2d_next(struct hub_model *m, const char *device_id, uint64_t after);
-int hub_c2d_complete(struct hub_model *m, const char *device_id, uint64_t seq);
-unsigned hub_c2d_count(struct hub_model *m, const char *device_id);
-unsigned hub_c2d_purge(struct hub_model *m, const char *device_id);
+#define HUB_C2D_LOCK_MS 60000
+/* Locks the oldest available message for owner (any address that tells receivers apart) for lock_ms, 0 = until
+ * hub_c2d_release_all or its time to live. HF_ENOTFOUND: none. Borrowed until the next call. */
+int hub_c2d_receive(struct hub_model *m, const char *device_id, const void *owner, uint32_t lock_ms,
+		    const struct hub_c2d **ret_msg);
+/* Abandon counts a delivery; the tenth ends the message. Each end is told as feedback where the sender asked.
+ * HF_ENOTFOUND: the lock is lost. Acknowledge after hub_commit_wait. */
+enum hub_verdict { HUB_COMPLETE, HUB_ABANDON, HUB_REJECT };
+int hub_c2d_settle(struct hub_model *m, const char *device_id, const char *lock, enum hub_verdict verdict);
+int hub_c2d_settle_seq(struct hub_model *m, const char *device_id, const void *owner, uint64_t seq,
+		       enum hub_verdict verdict);
+/* The receiver is gone: what it holds is available at once, without counting. */
+void hub_c2d_release_all(struct hub_model *m, const char *device_id, const void *owner);
+unsigned hub_c2d_count(struct hub_model *m, const char *device_id);	/* available and locked */
+int hub_c2d_purge(struct hub_model *m, const char *device_id, unsigned *ret_n);
+/* Told when messages become available: sent, abandoned, released, lock ended. */
 void hub_on_c2d(struct hub_model *m, void (*fn)(void *arg, const char *device_id), void *arg);
 
 /* --- persistent MQTT sessions and policies ---------------------------------------------------------------- */

@@ -3,11 +3,14 @@
 #pragma once
 #include "core/map.h"
 #include "db/db.h"
+#include "hub/feedback.h"
 #include "hub/model.h"
 
-enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY };	/* state.mdb */
+enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK };	/* state.mdb */
 enum { HUB_T_EVENT };									/* events.mdb */
 #define HUB_MAX_LISTENERS 8
+#define HUB_TICK_MS 250
+#define HUB_C2D_MAX_BYTES 65536
 #define HUB_C2D_MAX_QUEUED 50
 #define HUB_C2D_MAX_DELIVERY 10
 /* More than the service allows (100): one gateway with thousands of children must be testable. */
@@ -23,18 +26,13 @@ struct hub_twin {
 	uint64_t etag;
 };
 
-struct hub_c2d_item {
-	struct hf_list node;
-	struct hub_c2d msg;		/* spans point into mem */
-	uint8_t mem[];
-};
-
 struct hub_entry {
 	struct hub_ident ident;
 	struct hub_twin twin;
 	struct hub_entry **modules;	/* devices: sorted by module id */
 	size_t n_modules;
-	struct hf_list c2d;
+	struct hf_list c2d;		/* struct hub_c2d_item, oldest first */
+	struct hf_list c2d_node;	/* in c2d_busy while there are any */
 	unsigned n_c2d, n_children;
 	char *model_id;
 };
@@ -42,13 +40,19 @@ struct hub_entry {
 struct hub_listener { void (*fn)(void); void *arg; };
 struct hub_listeners { struct hub_listener at[HUB_MAX_LISTENERS]; unsigned n; };
 
-enum hub_note_kind { HUB_NOTE_IDENT, HUB_NOTE_DESIRED, HUB_NOTE_C2D };
+enum hub_note_kind { HUB_NOTE_IDENT, HUB_NOTE_DESIRED, HUB_NOTE_C2D, HUB_NOTE_FEEDBACK };
 struct hub_note {		/* told to listeners after the commit */
 	struct hf_list node;
 	enum hub_note_kind kind;
 	json_t *patch;
 	int64_t version;
 	char id[HF_IDENT_MAX + 1];
+};
+
+struct hub_feedback_queue {
+	struct hf_list items;		/* struct hub_feedback_item, oldest first */
+	unsigned n, fresh;		/* fresh: became available and listeners do not know */
+	uint64_t fresh_since_ms;
 };
 
 struct hub_model {
@@ -67,6 +71,10 @@ struct hub_model {
 	int64_t last_ticks;
 	uint64_t twin_etag, c2d_seq;
 	struct hub_c2d c2d_out;
+	struct hf_list c2d_busy;		/* entries with messages */
+	struct hub_feedback_queue feedback[HUB_FEEDBACK__COUNT];
+	uint64_t feedback_seq;
+	struct hf_timer *tick;			/* runs while time has something to end */
 
 	uint64_t next_seq, first_seq, committed_end;
 	size_t turn_bytes, max_event_bytes;
@@ -74,7 +82,7 @@ struct hub_model {
 	int turn_err;				/* of a commit in the middle of a turn */
 
 	struct hf_list waits, notes;
-	struct hub_listeners on_ident, on_desired, on_c2d, on_event;
+	struct hub_listeners on_ident, on_desired, on_c2d, on_event, on_feedback;
 
 	struct hf_map *sinks;			/* id -> struct hub_method_sink */
 	struct hf_list calls;			/* struct pending_call */
@@ -83,6 +91,7 @@ struct hub_model {
 
 /* model.c */
 void hub_model_touch(struct hub_model *m);		/* a commit at the end of this turn */
+void hub_model_tick(struct hub_model *m);		/* locks and lives will end: the clock runs */
 int hub_state_txn(struct hub_model *m, struct hf_txn **ret_txn);
 int hub_event_flush(struct hub_model *m);		/* commits the events of this turn so far */
 void hub_dirty_ident(struct hub_model *m, const char *id);
@@ -115,10 +124,22 @@ void hub_twin_fini(struct hub_twin *t);
 int hub_twin_load(struct hub_model *m);
 int hub_twin_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id);
 
-/* events.c, c2d.c, methods.c, policy.c */
-int hub_events_load(struct hub_model *m);
+/* c2d.c, feedback.c. A step looks at a bounded number of entries; true: there is more to watch. */
+void hub_uuid(char out[HUB_UUID_SIZE]);
 int hub_c2d_load(struct hub_model *m);
-void hub_c2d_drop_all(struct hub_model *m, struct hub_entry *e);
+int hub_c2d_enqueue(struct hub_model *m, struct hub_entry *e, const struct hub_c2d *msg);	/* copies */
+void hub_c2d_refresh(struct hub_model *m, struct hub_entry *e);	/* ends locks and lives that are over */
+bool hub_c2d_step(struct hub_model *m);
+void hub_c2d_drop_all(struct hub_model *m, struct hub_entry *e);	/* for good, with their records */
+void hub_c2d_free_all(struct hub_entry *e);			/* from memory only */
+void hub_feedback_init(struct hub_model *m);
+int hub_feedback_load(struct hub_model *m);
+void hub_feedback_fini(struct hub_model *m);
+bool hub_feedback_step(struct hub_model *m);
+int hub_feedback_outcome(struct hub_model *m, const struct hub_ident *device, const char *message_id, const char *outcome);
+
+/* events.c, methods.c, policy.c */
+int hub_events_load(struct hub_model *m);
 void hub_methods_fini(struct hub_model *m);
 int hub_policies_load(struct hub_model *m);
 void hub_policies_fini(struct hub_model *m);

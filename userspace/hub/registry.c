@@ -79,12 +79,7 @@ static int ident_copy(const struct hub_ident *from, struct hub_ident *ret)
 
 static void entry_free(struct hub_entry *e)
 {
-	while (!hf_list_empty(&e->c2d)) {
-		struct hub_c2d_item *i = hf_container_of(e->c2d.next, struct hub_c2d_item, node);
-
-		hf_list_del(&i->node);
-		free(i);
-	}
+	hub_c2d_free_all(e);
 	hub_ident_free(&e->ident);
 	hub_twin_fini(&e->twin);
 	free(e->modules);
@@ -292,6 +287,7 @@ static struct hub_entry *entry_new(struct hub_model *m, const char *device_id, c
 	if (!e)
 		return NULL;
 	hf_list_init(&e->c2d);
+	hf_list_init(&e->c2d_node);
 	e->ident.enabled = true;
 	ok = dup_to(&e->ident.device_id, device_id) && dup_to(&e->ident.module_id, module_id) &&
 	     dup_to(&e->ident.device_scope, "") && dup_to(&e->ident.parent_scope, "");

@@ -110,8 +110,13 @@ void rest_service_statistics(struct rest_req *q)
 void rest_purge(struct rest_req *q)
 {
 	const struct hub_ident *d = rest_ident(q);
+	unsigned n;
 
-	if (d)
+	if (!d)
+		return;
+	if (hub_c2d_purge(q->m, d->device_id, &n) != 0)
+		rest_refuse(q, 500, 500001, "ServerError", "the queue could not be emptied");
+	else
 		rest_committed(q, 200, json_pack("{ss sn si}", "deviceId", d->device_id, "moduleId",
-						 "totalMessagesPurged", (int)hub_c2d_purge(q->m, d->device_id)), NULL);
+						 "totalMessagesPurged", (int)n), NULL);
 }
