@@ -34,7 +34,7 @@ CFLAGS_tsan    := -O1 -g -DHF_DEBUG -fsanitize=thread
 SAN_LD  := $(filter -fsanitize=%,$(CFLAGS_$(BUILD)))
 CFLAGS  += -std=gnu11 -fPIE -pthread $(CFLAGS_$(BUILD)) $(WARN)
 LDFLAGS += -pie -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed $(SAN_LD)
-LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lhttp_parser -lwslay -lm
+LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lhttp_parser -lwslay -lqpid-proton -lm
 
 # --- programs -------------------------------------------------------------------------------------
 lib_src  := $(sort $(filter-out userspace/app/%,$(wildcard userspace/*/*.c)))

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* amqp/amqp.h - server side of AMQP 1.0 over net/conn, by proton's I/O-free engine. Only amqp/ includes proton.
+ *
+ * Loop thread. One hf_amqp per connection; it owns the connection and frees itself after `closed`. Callbacks run from
+ * the loop, never inside a call of this header, except that hf_amqp_create may deliver nothing yet. Links are borrowed
+ * until `gone`. */
+#pragma once
+#include "amqp/amqp_msg.h"
+#include "net/conn.h"
+
+struct hf_amqp;
+struct hf_amqp_link;
+struct hf_amqp_delivery;	/* one received message that is not settled yet */
+
+enum hf_amqp_outcome { HF_AMQP_ACCEPTED, HF_AMQP_REJECTED, HF_AMQP_RELEASED, HF_AMQP_MODIFIED /* delivery failed */ };
+
+struct hf_amqp_ops {
+	/* SASL: PLAIN comes with user and password, the others without. False refuses: outcome 1 and the end. Peers that
+	 * use no SASL layer are not asked about. */
+	bool (*authenticate)(void *arg, const char *mechanism, struct hf_span user, struct hf_span password);
+	/* The peer wants a link: call hf_amqp_link_accept or hf_amqp_link_refuse before returning. */
+	void (*attach)(void *arg, struct hf_amqp_link *link);
+	/* An accepted link ended, for whatever reason. Its unanswered sends get no outcome any more. */
+	void (*gone)(void *arg, struct hf_amqp_link *link);
+	/* A whole message came: hf_amqp_settle(d) exactly once, now or later. raw, msg: during the call. */
+	void (*message)(void *arg, struct hf_amqp_link *link, struct hf_amqp_delivery *d, struct hf_span raw,
+			const struct hf_amqp_msg *msg);
+	/* The peer's verdict on a message that was sent unsettled. */
+	void (*outcome)(void *arg, struct hf_amqp_link *link, uint64_t cookie, enum hf_amqp_outcome outcome);
+	void (*credit)(void *arg, struct hf_amqp_link *link);	/* the peer granted credit on a link where we send */
+	void (*malformed)(void *arg, const char *why);		/* a message or frame that cannot be read; for counters */
+	void (*closed)(void *arg, int err, const char *detail);	/* after all `gone`; last call */
+};
+struct hf_amqp_cfg {
+	const char *container_id;
+	uint32_t idle_timeout_ms;	/* advertised; silence for twice as long ends the connection */
+	uint64_t max_message;		/* bytes, of messages to us */
+};
+/* Takes conn over, with its callbacks, also on failure. */
+int hf_amqp_create(struct hf_conn *conn, const struct hf_amqp_cfg *cfg, const struct hf_amqp_ops *ops, void *arg,
+		   struct hf_amqp **ret_amqp);
+struct hf_conn *hf_amqp_conn(struct hf_amqp *a);
+/* Orderly end; condition NULL = no error. */
+void hf_amqp_close(struct hf_amqp *a, const char *condition, const char *text);
+/* Heartbeats and idle limit: call about once a second. */
+void hf_amqp_tick(struct hf_amqp *a, uint64_t now_ms);
+
+/* We are the sender: the peer receives from our source. */
+bool hf_amqp_link_we_send(const struct hf_amqp_link *l);
+/* Address of our end: source where we send, target where we receive; "" when none. */
+const char *hf_amqp_link_address(const struct hf_amqp_link *l);
+const char *hf_amqp_link_peer_address(const struct hf_amqp_link *l);	/* the other end */
+const char *hf_amqp_link_name(const struct hf_amqp_link *l);
+struct hf_amqp *hf_amqp_link_conn(const struct hf_amqp_link *l);
+/* Text of a link property (attach `properties`), copied; false when absent or not text. */
+bool hf_amqp_link_property(const struct hf_amqp_link *l, const char *key, struct hf_buf *out);
+/* Text of the source filter apache.org:selector-filter:string. */
+bool hf_amqp_link_selector(const struct hf_amqp_link *l, struct hf_buf *out);
+void hf_amqp_link_set_arg(struct hf_amqp_link *l, void *arg);
+void *hf_amqp_link_arg(const struct hf_amqp_link *l);
+/* Accepts: echoes source and target; where we receive, grants credit and keeps replenishing it. */
+void hf_amqp_link_accept(struct hf_amqp_link *l, unsigned credit);
+void hf_amqp_link_refuse(struct hf_amqp_link *l, const char *condition, const char *text);
+/* As a refusal, with what the client needs to go to another address (amqp:link:redirect). */
+void hf_amqp_link_redirect(struct hf_amqp_link *l, const char *hostname, const char *address);
+void hf_amqp_link_detach(struct hf_amqp_link *l, const char *condition, const char *text);	/* `gone` follows */
+
+int hf_amqp_credit(const struct hf_amqp_link *l);
+/* Sends if there is credit. tag: at most 32 bytes, unique among the unsettled of the link; empty: made here. Settled at
+ * once where the peer asked for it: then no outcome comes. HF_EFULL without credit, HF_ELIMIT, -ENOMEM. */
+int hf_amqp_send(struct hf_amqp_link *l, struct hf_span tag, const struct hf_amqp_msg *msg, uint64_t cookie);
+/* Answers a received message and frees d. condition, text: for HF_AMQP_REJECTED. Safe if the link went. */
+void hf_amqp_settle(struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome, const char *condition, const char *text);
