@@ -226,7 +226,7 @@ static void test_events(void **state)
 	assert_int_equal(commit(w), 0);
 	o = hub_event_get(w->m, &at);
 	assert_non_null(o);
-	assert_int_equal(json_object_size(o), 7);
+	assert_int_equal(json_object_size(o), 9);
 	assert_string_equal(json_string_value(json_object_get(o, "bodyBase64")), "aGV5");
 	sys = json_object_get(o, "systemProperties");
 	assert_string_equal(json_string_value(json_object_get(sys, "messageId")), "m1");
@@ -237,6 +237,74 @@ static void test_events(void **state)
 	json_decref(o);
 	at++;
 	assert_null(hub_event_get(w->m, &at));
+}
+
+struct seen { uint64_t next[HUB_PARTITIONS], n; int device_partition[6]; };
+
+static bool see(void *arg, const struct hub_event *e)
+{
+	struct seen *s = arg;
+	int d = e->ident.ptr[0] - 'a';
+
+	assert_int_equal(e->partition_seq, s->next[e->partition]++);
+	assert_true(s->device_partition[d] < 0 || s->device_partition[d] == (int)e->partition);
+	s->device_partition[d] = (int)e->partition;
+	s->n++;
+	return true;
+}
+
+static bool first(void *arg, const struct hub_event *e)
+{
+	*(struct hub_event *)arg = *e;
+	return false;
+}
+
+/* A device stays in its partition, numbers there have no gap, also across a restart. */
+static void test_partitions(void **state)
+{
+	struct world *w = *state;
+	struct hub_error err;
+	struct seen seen = { .device_partition = { -1, -1, -1, -1, -1, -1 } };
+	struct hub_event_tail tail;
+	struct hub_event e = { 0 };
+	char id[2] = "a";
+	uint64_t seq;
+
+	for (unsigned i = 0; i < 60; i++) {
+		id[0] = (char)('a' + i % 6);
+		if (i < 6)
+			assert_int_equal(put(w, id, NULL, "{}", NULL, &err), 0);
+		assert_int_equal(hub_event_append(w->m, find(w, id), "sas", hf_span("", 0), hf_span_str("x"), "Telemetry", &seq), 0);
+		if (i % 7 == 0)
+			assert_int_equal(commit(w), 0);
+		if (i == 30) {
+			assert_int_equal(commit(w), 0);
+			close_model(w);
+			open_model(w, 0);
+		}
+	}
+	assert_int_equal(commit(w), 0);
+	assert_int_equal(hub_event_scan(w->m, 0, see, &seen), 0);
+	assert_int_equal(seen.n, 60);
+	for (unsigned p = 0; p < HUB_PARTITIONS; p++) {
+		assert_int_equal(hub_event_partition(w->m, p, &tail), 0);
+		assert_int_equal(tail.is_empty, seen.next[p] == 0);
+		if (tail.is_empty)
+			continue;
+		assert_int_equal(tail.begin_seq, 0);
+		assert_int_equal(tail.last_seq, seen.next[p] - 1);
+		for (uint64_t n = 0; n < seen.next[p]; n++) {
+			struct hub_event_position at = { .by_partition_seq = true, .partition = p, .partition_seq = n };
+			uint64_t from = hub_event_seek(w->m, &at);
+
+			assert_int_equal(hub_event_scan(w->m, from, first, &e), 0);
+			while (e.partition != p)
+				assert_int_equal(hub_event_scan(w->m, e.seq + 1, first, &e), 0);
+			assert_int_equal(e.partition_seq, n);
+		}
+	}
+	struct hub_event_position later = { .enqueued_ms = INT64_MAX };
+	assert_int_equal(hub_event_seek(w->m, &later), 61);
 }
 
 static void test_retention(void **state)
@@ -404,6 +472,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_registry_rules, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_partitions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),

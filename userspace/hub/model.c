@@ -15,7 +15,7 @@
 #define EVENT_MAP_MIN ((size_t)4 << 20)
 
 static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback", NULL };
-static const char *const event_tables[] = { "events", NULL };
+static const char *const event_tables[] = { "events", "partitions", NULL };
 
 int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
 {
@@ -209,15 +209,21 @@ int hub_event_flush(struct hub_model *m)
 
 	if (!m->event_txn)
 		return 0;
-	r = hf_txn_commit(&m->event_txn);
+	r = hub_partitions_write(m);
+	if (r == 0)
+		r = hf_txn_commit(&m->event_txn);
+	else
+		hf_txn_abort(&m->event_txn);
 	m->turn_bytes = 0;
 	if (r != 0) {
+		memcpy(m->partition_next, m->partition_committed, sizeof m->partition_next);
 		m->next_seq = m->committed_end;
 		m->turn_err = r;
 		return r;
 	}
 	m->new_events |= m->committed_end != m->next_seq;
 	m->committed_end = m->next_seq;
+	memcpy(m->partition_committed, m->partition_next, sizeof m->partition_next);
 	return 0;
 }
 

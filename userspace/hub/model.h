@@ -81,6 +81,25 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
  * out: the one found. Committed events only. */
 json_t *hub_event_get(struct hub_model *m, uint64_t *seq);
 uint64_t hub_event_end(struct hub_model *m);	/* next sequence number */
+#define HUB_PARTITIONS 4
+struct hub_event {
+	uint64_t seq, partition_seq;
+	unsigned partition;
+	int64_t enqueued_ms;
+	struct hf_span ident, generation_id, auth_type, model_id, source, bag, body;
+};
+/* Committed events with a sequence number of at least `from`, oldest first, until fn returns false. fn must copy. */
+int hub_event_scan(struct hub_model *m, uint64_t from, bool (*fn)(void *arg, const struct hub_event *e), void *arg);
+/* First sequence number at or after which events have at least that number in their partition, or that time. */
+struct hub_event_position { bool by_partition_seq; unsigned partition; uint64_t partition_seq; int64_t enqueued_ms; };
+uint64_t hub_event_seek(struct hub_model *m, const struct hub_event_position *at);
+struct hub_event_tail { bool is_empty; uint64_t begin_seq, last_seq, last_offset; int64_t last_enqueued_ms; };
+int hub_event_partition(struct hub_model *m, unsigned partition, struct hub_event_tail *ret_tail);
+/* The stamp iothub-connection-auth-method. */
+void hub_event_auth_method(const struct hub_event *e, struct hf_buf *out);
+/* System properties: key in a bag and name at the service side; name NULL: never shown. Ends with key NULL. */
+struct hub_event_name { const char *key, *name; };
+extern const struct hub_event_name hub_event_names[];
 void hub_on_event(struct hub_model *m, void (*fn)(void *arg), void *arg);	/* after a commit with new events */
 
 /* --- C2D queues (devices only) ------------------------------------------------------------------------- */

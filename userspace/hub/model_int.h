@@ -7,7 +7,7 @@
 #include "hub/model.h"
 
 enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK };	/* state.mdb */
-enum { HUB_T_EVENT };									/* events.mdb */
+enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 #define HUB_MAX_LISTENERS 8
 #define HUB_TICK_MS 250
 #define HUB_C2D_MAX_BYTES 65536
@@ -77,6 +77,7 @@ struct hub_model {
 	struct hf_timer *tick;			/* runs while time has something to end */
 
 	uint64_t next_seq, first_seq, committed_end;
+	uint64_t partition_next[HUB_PARTITIONS], partition_committed[HUB_PARTITIONS];
 	size_t turn_bytes, max_event_bytes;
 	bool new_events;
 	int turn_err;				/* of a commit in the middle of a turn */
@@ -140,6 +141,9 @@ int hub_feedback_outcome(struct hub_model *m, const struct hub_ident *device, co
 
 /* events.c, methods.c, policy.c */
 int hub_events_load(struct hub_model *m);
+int hub_partitions_write(struct hub_model *m);	/* before the commit of event_txn */
+void hub_seq_key(uint64_t seq, uint8_t out[8]);
+uint64_t hub_key_seq(struct hf_span key);
 void hub_methods_fini(struct hub_model *m);
 int hub_policies_load(struct hub_model *m);
 void hub_policies_fini(struct hub_model *m);
