@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* hub/query_int.h - parsed form of a query, shared by query_parse.c and query.c. */
+/* hub/query_int.h - parsed form of a query, shared by query_parse.c, query_eval.c and query.c. */
 #pragma once
 #include "hub/query.h"
 
@@ -18,8 +18,9 @@ struct query_node {
 	enum query_op op;
 	enum query_fn fn;
 	json_t *lit;			/* Q_LITERAL */
+	json_t *set;			/* literal arrays: {text: true} of their strings, for IN */
 	char **path;			/* Q_PATH */
-	struct query_node **kids;
+	struct query_node **kids;	/* AND and OR: any number from two on */
 	unsigned n_path, n_kids;
 };
 struct query_column {
@@ -34,3 +35,14 @@ struct hub_query {
 	struct query_node *where;
 	unsigned n_columns, n_groups;
 };
+
+struct query_row {
+	struct hub_model *m;
+	const struct hub_entry *e;
+	json_t *doc;			/* the whole twin, made when a member is asked for that is not at hand */
+};
+json_t *query_twin(struct query_row *r);	/* borrowed */
+json_t *query_eval(struct query_row *r, const struct query_node *n);	/* new reference; NULL = undefined */
+json_t *query_arithmetic(enum query_op op, const json_t *a, const json_t *b);
+/* -1, 0, 1, or 2 when there is no order between them. */
+int query_order(const json_t *a, const json_t *b);

@@ -11,7 +11,7 @@
 #include <strings.h>
 
 #define MAX_DEPTH 64
-#define MAX_NODES 20000
+#define MAX_NODES 4000		/* literals apart: a list may fill the text */
 #define MAX_TEXT 65536
 
 enum tok { T_END, T_WORD, T_QUOTED_NAME, T_STRING, T_NUMBER, T_SIGN };
@@ -42,10 +42,14 @@ static const struct { const char *name; enum query_fn fn; unsigned char min, max
 
 static void bad(struct parser *p, const char *what)
 {
+	int n = (int)strnlen(p->start, 30);
+
 	if (p->err)
 		return;
 	p->err = HF_EINVALID;
-	snprintf(p->reason, p->cap, "%s at position %zu near '%.30s'", what, (size_t)(p->start - p->text) + 1, p->start);
+	while (n > 0 && ((unsigned char)p->start[n] & 0xc0) == 0x80)	/* whole characters */
+		n--;
+	snprintf(p->reason, p->cap, "%s at position %zu near '%.*s'", what, (size_t)(p->start - p->text) + 1, n, p->start);
 }
 
 static void no_memory(struct parser *p)
@@ -178,6 +182,7 @@ static void node_free(struct query_node *n)
 	if (!n)
 		return;
 	json_decref(n->lit);
+	json_decref(n->set);
 	for (unsigned i = 0; i < n->n_path; i++)
 		free(n->path[i]);
 	for (unsigned i = 0; i < n->n_kids; i++)
@@ -191,7 +196,7 @@ static struct query_node *node(struct parser *p, enum query_op op)
 {
 	struct query_node *n = NULL;
 
-	if (!p->err && ++p->nodes > MAX_NODES)
+	if (!p->err && op != Q_LITERAL && ++p->nodes > MAX_NODES)
 		bad(p, "query too large");
 	if (!p->err) {
 		n = calloc(1, sizeof *n);
@@ -240,6 +245,23 @@ static struct query_node *parse_literal(struct parser *p, json_t *lit)
 	return n;
 }
 
+/* A list of literals is one literal, its texts found without walking it. */
+static void fold_array(struct parser *p, struct query_node *n)
+{
+	n->op = Q_LITERAL;
+	n->lit = json_array();
+	n->set = json_object();
+	for (unsigned i = 0; i < n->n_kids; i++) {
+		json_t *v = n->kids[i]->lit;
+
+		if (json_array_append(n->lit, v) != 0 ||
+		    (json_is_string(v) && json_object_set_new(n->set, json_string_value(v), json_true()) != 0))
+			no_memory(p);
+		node_free(n->kids[i]);
+	}
+	n->n_kids = 0;
+}
+
 static struct query_node *parse_array(struct parser *p)
 {
 	struct query_node *n = node(p, Q_ARRAY);
@@ -254,16 +276,8 @@ static struct query_node *parse_array(struct parser *p)
 			bad(p, "expected ',' or ']'");
 	}
 	next(p);
-	if (p->err || !fixed)
-		return n;
-	n->op = Q_LITERAL;
-	n->lit = json_array();
-	for (unsigned i = 0; i < n->n_kids; i++) {
-		if (json_array_append(n->lit, n->kids[i]->lit) != 0)
-			no_memory(p);
-		node_free(n->kids[i]);
-	}
-	n->n_kids = 0;
+	if (!p->err && fixed)
+		fold_array(p, n);
 	return n;
 }
 
@@ -381,6 +395,12 @@ static struct query_node *parse_unary(struct parser *p)
 
 	if (!accept_sign(p, "-"))
 		return parse_primary(p);
+	if (!p->err && p->tok == T_NUMBER) {
+		json_t *v = json_is_integer(p->number) ? json_integer(-json_integer_value(p->number)) :
+							 json_real(-json_real_value(p->number));
+
+		return parse_literal(p, v);
+	}
 	if (++p->depth > MAX_DEPTH)
 		bad(p, "nested too deep");
 	n = p->err ? NULL : node(p, Q_NEG);
@@ -454,13 +474,24 @@ static struct query_node *parse_not(struct parser *p)
 	return n;
 }
 
+/* One node for the whole chain, so that a long one is not deep. */
+static struct query_node *chain(struct parser *p, enum query_op op, const char *word,
+				struct query_node *(*part)(struct parser *p))
+{
+	struct query_node *first = part(p), *n;
+
+	if (!is_word(p, word))
+		return first;
+	n = node(p, op);
+	add_kid(p, n, first);
+	while (accept_word(p, word))
+		add_kid(p, n, part(p));
+	return n;
+}
+
 static struct query_node *parse_and(struct parser *p)
 {
-	struct query_node *n = parse_not(p);
-
-	while (accept_word(p, "AND"))
-		n = pair(p, Q_AND, n, parse_not(p));
-	return n;
+	return chain(p, Q_AND, "AND", parse_not);
 }
 
 static struct query_node *parse_or(struct parser *p)
@@ -470,9 +501,7 @@ static struct query_node *parse_or(struct parser *p)
 	if (++p->depth > MAX_DEPTH)
 		bad(p, "nested too deep");
 	if (!p->err)
-		n = parse_and(p);
-	while (accept_word(p, "OR"))
-		n = pair(p, Q_OR, n, parse_and(p));
+		n = chain(p, Q_OR, "OR", parse_and);
 	p->depth--;
 	return n;
 }
@@ -524,6 +553,16 @@ static void add_column(struct parser *p, struct hub_query *q)
 	for (unsigned i = 0; i < c->expr->n_kids; i++)
 		if (has_aggregate(c->expr->kids[i]))
 			bad(p, "an aggregate inside an expression");
+}
+
+/* Groups are kept by column name. */
+static bool named_twice(const struct hub_query *q)
+{
+	for (unsigned i = 0; i < q->n_columns; i++)
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(q->columns[i].name, q->columns[j].name) == 0)
+				return true;
+	return false;
 }
 
 static void parse_select(struct parser *p, struct hub_query *q)
@@ -606,6 +645,8 @@ static void parse_group(struct parser *p, struct hub_query *q)
 	}
 	if (!p->err && q->aggregate && q->all)
 		bad(p, "SELECT * with GROUP BY");
+	if (!p->err && q->aggregate && named_twice(q))
+		bad(p, "two columns of one name: use AS");
 	for (unsigned i = 0; !p->err && q->aggregate && i < q->n_columns; i++)
 		if (!is_aggregate(q->columns[i].expr) && !grouped(q, q->columns[i].expr))
 			bad(p, "a column that is neither grouped nor an aggregate");
