@@ -329,14 +329,14 @@ void hub_ctl_import(void *arg, struct hf_ctl_call *call, const json_t *args)
 {
 	struct hub_ctl *ctl = arg;
 	json_t *devices = json_object_get(args, "devices"), *record;
-	size_t i;
+	size_t i, first = (size_t)json_integer_value(json_object_get(args, "first"));	/* of a larger file: for messages */
 
 	if (!json_is_array(devices)) {
 		hf_ctl_fail(call, "invalid", "devices is a JSON array of {deviceId, primaryKey, parent, ...}");
 		return;
 	}
 	json_array_foreach(devices, i, record)
-		if (!import_one(ctl, call, record, i))
+		if (!import_one(ctl, call, record, first + i))
 			return;
 	hub_ctl_ok_committed(ctl, call, json_pack("{s:i}", "imported", (int)json_array_size(devices)));
 }
