@@ -13,7 +13,7 @@ WERROR  ?= 1
 Q       := $(if $(filter 1,$(V)),,@)
 say      = $(if $(filter 1,$(V)),,@printf '  %-7s %s\n' '$(1)' '$(2)')
 
-flavours := release debug asan ubsan tsan
+flavours := release debug asan ubsan tsan fuzz
 ifeq ($(filter $(BUILD),$(flavours)),)
 $(error BUILD=$(BUILD) is none of: $(flavours))
 endif
@@ -31,6 +31,7 @@ CFLAGS_debug   := -O0 -g3 -DHF_DEBUG
 CFLAGS_asan    := -O1 -g -DHF_DEBUG -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 CFLAGS_ubsan   := -O1 -g -DHF_DEBUG -fsanitize=undefined -fno-sanitize-recover=all
 CFLAGS_tsan    := -O1 -g -DHF_DEBUG -fsanitize=thread
+CFLAGS_fuzz    := -O1 -g -DHF_DEBUG -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 SAN_LD  := $(filter -fsanitize=%,$(CFLAGS_$(BUILD)))
 CFLAGS  += -std=gnu11 -fPIE -pthread $(CFLAGS_$(BUILD)) $(WARN)
 LDFLAGS += -pie -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed $(SAN_LD)
@@ -42,7 +43,7 @@ lib_obj  := $(lib_src:%.c=$(obj)/%.o)
 programs := $(out)/holdfastd $(out)/holdfastctl $(out)/holdfast-hub
 bpf_skel := $(patsubst bpf/%.bpf.c,$(obj)/%.skel.h,$(wildcard bpf/*.bpf.c))
 
-.PHONY: all help bpf deps demo test test-long bench bench-programs lint clean check-unit
+.PHONY: all help bpf deps demo test test-long bench bench-programs fuzz-programs fuzz-smoke lint clean check-unit
 .DEFAULT_GOAL := all
 all: $(programs)
 
@@ -89,6 +90,15 @@ $(out)/bench/%: $(obj)/tests/bench/%.o $(obj)/libholdfast.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 bench-programs: $(bench_bin)
+
+# --- fuzzing: every tests/fuzz/fuzz_*.c is a target; seeds in tests/fuzz/seeds/TARGET -----------------------
+fuzz_bin  := $(patsubst tests/fuzz/%.c,$(out)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz_main := $(if $(filter fuzz,$(BUILD)),,$(obj)/tests/fuzz/replay.o)
+$(out)/fuzz/%: $(obj)/tests/fuzz/%.o $(obj)/tests/fuzz/model.o $(fuzz_main) $(obj)/libholdfast.a
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $(if $(fuzz_main),,-fsanitize=fuzzer) -o $@ $^ $(LDLIBS)
+fuzz-programs: $(fuzz_bin)
 check-unit: $(unit_bin)
 	$(Q)set -e; for t in $(unit_bin); do echo "== $$t"; $$t; done
 
@@ -108,6 +118,10 @@ lint:
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs
 	$(Q)tests/bench/run
+SECONDS ?= 60
+fuzz-smoke: deps
+	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) BUILD=fuzz CC=$(CLANG) fuzz-programs
+	$(Q)scripts/fuzz-smoke $(SECONDS) $(TARGET)
 help:
 	@printf '%s\n' \
 		'make               programs into build/ (BUILD=debug|asan|ubsan|tsan: into build/FLAVOUR/)' \
@@ -115,6 +129,7 @@ help:
 		'make test          all tests (root); make test-long [SUITE=kill]: the same with larger counts' \
 		'make unit          unit test programs;  make check-unit runs them' \
 		'make bench         measures beside Mosquitto and bare LMDB, build/bench.json (root)' \
+		'make fuzz-smoke [SECONDS=60] [TARGET=query]   fuzzes each target of tests/fuzz for that long (clang)' \
 		'make lint          house rules, shellcheck' \
 		'make deps          what is needed to build and test;  make clean'
 
