@@ -153,7 +153,7 @@ static bool head_has(struct world *w, const char *part)
 static void test_registry(void **state)
 {
 	struct world *w = *state;
-	char body[512], scope[200];
+	char body[512], scope[200], path[600];
 
 	assert_int_equal(ask(w, "PUT", "/devices/edge1?api-version=2021-04-12",
 			     "{'deviceId':'edge1','capabilities':{'iotEdge':true},'parentScopes':[],'authentication':"
@@ -163,6 +163,14 @@ static void test_registry(void **state)
 	snprintf(scope, sizeof scope, "%s", text(w, "deviceScope"));
 	assert_int_equal(ask(w, "PUT", "/devices/edge1", "{}"), 409);
 	assert_non_null(strstr(text(w, "Message"), "ErrorCode:DeviceAlreadyExists;"));
+	/* A message that is cut is cut between characters, or it would be no JSON. */
+	snprintf(path, sizeof path, "/devices/%0128d", 7);
+	assert_int_equal(ask(w, "PUT", path, "{}"), 200);
+	snprintf(path + strlen(path), sizeof path - strlen(path), "/modules/");
+	for (int i = 0; i < 64; i++)
+		snprintf(path + strlen(path), sizeof path - strlen(path), "%%C3%%A9");
+	assert_int_equal(ask(w, "GET", path, ""), 404);
+	assert_non_null(strstr(text(w, "Message"), "ErrorCode:ModuleNotFound;"));
 	assert_int_equal(ask(w, "GET", "/devices/none", ""), 404);
 	assert_true(head_has(w, "iothub-errorcode: DeviceNotFound"));
 	assert_int_equal(ask(w, "PUT", "/devices/dev%3A1", "{}"), 200);

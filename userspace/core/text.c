@@ -177,3 +177,15 @@ void hf_iso8601(int64_t wall_ms, char out[32])
 	size_t n = strftime(out, 32, "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(out + n, 32 - n, ".%03dZ", (int)ms);
 }
+
+void hf_utf8_trim(char *text)
+{
+	size_t n = strlen(text), from = n;
+
+	while (from > 0 && n - from < 3 && ((uint8_t)text[from - 1] & 0xc0) == 0x80)
+		from--;
+	if (from > 0 && ((uint8_t)text[from - 1] & 0xc0) == 0xc0)
+		from--;
+	if (!hf_utf8_ok(hf_span(text + from, n - from)))
+		text[from] = '\0';
+}

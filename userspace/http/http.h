@@ -27,6 +27,7 @@ struct hf_http_srv_cfg {
 	size_t max_head, max_body;	/* 0 = 16 KiB, 1 MiB; over: 431, 413 */
 	uint32_t idle_timeout_ms, request_timeout_ms;	/* 0 = 120 000, 30 000 (slow senders: 408) */
 	unsigned max_conns;		/* 0 = 4 096; over: closed and counted */
+	void (*on_refused)(void *arg);	/* with the handler's arg, for each of hf_http_srv_refusals; may be NULL */
 };
 int hf_http_srv_create(struct hf_loop *loop, int listen_fd, const struct hf_http_srv_cfg *cfg,
 		       hf_http_handler handler, void *arg, struct hf_http_srv **ret_srv);

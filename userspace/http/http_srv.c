@@ -117,6 +117,8 @@ static void refuse(struct srv_conn *sc, int status, const char *reason)
 	char text[128];
 
 	sc->srv->refusals.requests++;
+	if (sc->srv->cfg.on_refused)
+		sc->srv->cfg.on_refused(sc->srv->arg);
 	hf_log_limited(&sc->srv->refuse_limit, HF_LOG_WARN, "http.refused", "%s: %d %s: %s",
 		       hf_conn_peer(sc->conn), status, hf_http_reason_phrase(status), reason);
 	snprintf(text, sizeof text, "{\"Message\":\"%s\"}", reason);
@@ -284,6 +286,8 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	(void)peer;
 	if (srv->n_conns >= srv->cfg.max_conns) {
 		srv->refusals.conns++;
+		if (srv->cfg.on_refused)
+			srv->cfg.on_refused(srv->arg);
 		hf_log_limited(&srv->full_limit, HF_LOG_WARN, "http.full", "connection refused: %u are open",
 			       srv->n_conns);
 		close(fd);

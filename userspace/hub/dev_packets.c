@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define CLOSED 1
+#define MAX_FILTERS 64	/* of a session; method names make any number of them */
 
 static int drop(struct hub_session *s, enum hub_metric metric, const char *why)
 {
@@ -300,6 +301,10 @@ static int on_subscribe(struct hub_session *s, const struct hf_mqtt_packet *pkt)
 
 		if (n == HF_ARRAY_LEN(codes))
 			return drop(s, HUB_M_MALFORMED, "more than 64 filters in one SUBSCRIBE");
+		if (text && json_object_size(s->filters) >= MAX_FILTERS && !json_object_get(s->filters, text)) {
+			free(text);
+			text = NULL;
+		}
 		codes[n++] = text ? (qos ? 1 : 0) : 0x80;
 		if (!text)
 			continue;

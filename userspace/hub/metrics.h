@@ -22,6 +22,7 @@
 	X(HUB_M_C2D_COMPLETED, "c2d_completed_total", HF_METRIC_COUNTER, "messages devices completed")       \
 	X(HUB_M_C2D_DEAD, "c2d_dead_total", HF_METRIC_COUNTER, "messages expired, rejected, purged or abandoned too often") \
 	X(HUB_M_FEEDBACK_DROPPED, "feedback_dropped_total", HF_METRIC_COUNTER, "feedback records no receiver completed") \
+	X(HUB_M_HTTP_REFUSED, "http_refused_total", HF_METRIC_COUNTER, "HTTPS requests that cannot be read, connections over the limit") \
 	X(HUB_M_REST_REQUESTS, "rest_requests_total", HF_METRIC_COUNTER, "HTTPS requests")                   \
 	X(HUB_M_REST_REFUSED, "rest_refused_total", HF_METRIC_COUNTER, "HTTPS requests without a fitting token")
 

@@ -129,6 +129,7 @@ void rest_refuse(struct rest_req *q, int http, int code, const char *name, const
 	va_start(ap, fmt);
 	vsnprintf(err.message, sizeof err.message, fmt, ap);
 	va_end(ap);
+	hf_utf8_trim(err.message);
 	rest_error(q, &err);
 }
 
@@ -411,6 +412,12 @@ static void handle(void *arg, const struct hf_http_request *http, struct hf_http
 		free(seg[i]);
 }
 
+static void on_refused(void *arg)
+{
+	(void)arg;
+	hf_metric_add(HUB_M_HTTP_REFUSED, 1);
+}
+
 void hub_rest_on_websocket(struct hub_rest *rest, void (*fn)(void *arg, enum hub_ws_protocol protocol, struct hf_conn *conn),
 			   void *arg)
 {
@@ -432,7 +439,7 @@ int hub_rest_create(struct hf_loop *loop, struct hub_model *model, int listen_fd
 	rest->model = model;
 	hf_list_init(&rest->replies);
 	hf_list_init(&rest->calls);
-	r = hf_http_srv_create(loop, listen_fd, &(struct hf_http_srv_cfg){ .tls = tls }, handle, rest, &rest->srv);
+	r = hf_http_srv_create(loop, listen_fd, &(struct hf_http_srv_cfg){ .tls = tls, .on_refused = on_refused }, handle, rest, &rest->srv);
 	if (r != 0)
 		free(rest);
 	else

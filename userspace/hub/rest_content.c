@@ -8,12 +8,17 @@
 #include <stdio.h>
 
 #define SECTION "properties.desired"
+#define MAX_PATH 10	/* steps: twins may not be deeper */
 
 /* May the key name desired properties: the whole, or a path below. */
 static bool key_ok(const char *key)
 {
-	size_t n = strlen(SECTION);
+	size_t n = strlen(SECTION), steps = 0;
 
+	for (const char *c = key; *c; c++)
+		steps += *c == '.';
+	if (steps > MAX_PATH + 1)
+		return false;
 	return strncmp(key, SECTION, n) == 0 && (key[n] == '\0' || (key[n] == '.' && key[n + 1] != '\0'));
 }
 
