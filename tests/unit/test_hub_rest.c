@@ -163,7 +163,7 @@ static void test_registry(void **state)
 	snprintf(scope, sizeof scope, "%s", text(w, "deviceScope"));
 	assert_int_equal(ask(w, "PUT", "/devices/edge1", "{}"), 409);
 	assert_non_null(strstr(text(w, "Message"), "ErrorCode:DeviceAlreadyExists;"));
-	/* A message that is cut is cut between characters, or it would be no JSON. */
+	/* A message with a cut character would be no JSON. */
 	snprintf(path, sizeof path, "/devices/%0128d", 7);
 	assert_int_equal(ask(w, "PUT", path, "{}"), 200);
 	snprintf(path + strlen(path), sizeof path - strlen(path), "/modules/");
@@ -171,6 +171,9 @@ static void test_registry(void **state)
 		snprintf(path + strlen(path), sizeof path - strlen(path), "%%C3%%A9");
 	assert_int_equal(ask(w, "GET", path, ""), 404);
 	assert_non_null(strstr(text(w, "Message"), "ErrorCode:ModuleNotFound;"));
+	*strstr(path, "/modules/") = '\0';
+	snprintf(w->headers, sizeof w->headers, "If-Match: *\r\n");
+	assert_int_equal(ask(w, "DELETE", path, ""), 204);
 	assert_int_equal(ask(w, "GET", "/devices/none", ""), 404);
 	assert_true(head_has(w, "iothub-errorcode: DeviceNotFound"));
 	assert_int_equal(ask(w, "PUT", "/devices/dev%3A1", "{}"), 200);

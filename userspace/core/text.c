@@ -178,14 +178,18 @@ void hf_iso8601(int64_t wall_ms, char out[32])
 	snprintf(out + n, 32 - n, ".%03dZ", (int)ms);
 }
 
-void hf_utf8_trim(char *text)
+void hf_utf8_repair(char *text)
 {
-	size_t n = strlen(text), from = n;
+	size_t n = strlen(text);
 
-	while (from > 0 && n - from < 3 && ((uint8_t)text[from - 1] & 0xc0) == 0x80)
-		from--;
-	if (from > 0 && ((uint8_t)text[from - 1] & 0xc0) == 0xc0)
-		from--;
-	if (!hf_utf8_ok(hf_span(text + from, n - from)))
-		text[from] = '\0';
+	for (size_t i = 0; i < n;) {
+		uint8_t c = (uint8_t)text[i];
+		size_t len = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+
+		if (i + len > n || !hf_utf8_ok(hf_span(text + i, len))) {
+			text[i] = '?';
+			len = 1;
+		}
+		i += len;
+	}
 }

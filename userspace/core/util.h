@@ -36,7 +36,7 @@ int hf_uri_decode(struct hf_span in, struct hf_buf *out);
 void hf_hex_encode(struct hf_span in, struct hf_buf *out);	/* lower case */
 /* Well-formed UTF-8 without U+0000 (MQTT 1.5.3). */
 bool hf_utf8_ok(struct hf_span in);
-void hf_utf8_trim(char *text);	/* drops a last character that was cut */
+void hf_utf8_repair(char *text);	/* '?' for each byte of characters that were cut */
 /* Constant time in the content, for equal lengths. */
 bool hf_ct_eq(struct hf_span a, struct hf_span b);
 /* Kernel randomness; aborts only if getrandom is impossible. */

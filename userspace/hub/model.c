@@ -28,7 +28,7 @@ int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *n
 		va_start(ap, fmt);
 		vsnprintf(err->message, sizeof err->message, fmt, ap);
 		va_end(ap);
-		hf_utf8_trim(err->message);	/* it becomes JSON */
+		hf_utf8_repair(err->message);	/* it becomes JSON */
 	}
 	return ret;
 }

@@ -129,7 +129,7 @@ void rest_refuse(struct rest_req *q, int http, int code, const char *name, const
 	va_start(ap, fmt);
 	vsnprintf(err.message, sizeof err.message, fmt, ap);
 	va_end(ap);
-	hf_utf8_trim(err.message);
+	hf_utf8_repair(err.message);
 	rest_error(q, &err);
 }
 
