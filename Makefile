@@ -94,7 +94,7 @@ bench-programs: $(bench_bin)
 # --- fuzzing: every tests/fuzz/fuzz_*.c is a target; seeds in tests/fuzz/seeds/TARGET -----------------------
 fuzz_bin  := $(patsubst tests/fuzz/%.c,$(out)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_main := $(if $(filter fuzz,$(BUILD)),,$(obj)/tests/fuzz/replay.o)
-$(out)/fuzz/%: $(obj)/tests/fuzz/%.o $(obj)/tests/fuzz/model.o $(fuzz_main) $(obj)/libholdfast.a
+$(out)/fuzz/%: $(obj)/tests/fuzz/%.o $(obj)/tests/fuzz/model.o $(obj)/tests/fuzz/head.o $(fuzz_main) $(obj)/libholdfast.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) $(if $(fuzz_main),,-fsanitize=fuzzer) -o $@ $^ $(LDLIBS)

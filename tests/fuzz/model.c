@@ -19,7 +19,7 @@ struct hub_model *fuzz_model(void)
 {
 	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock" };
 	char dir[] = "/tmp/holdfast-fuzz-XXXXXX", path[64];
-	struct hub_model_cfg cfg = { .dir = dir, .host = "hub.test" };
+	struct hub_model_cfg cfg = { .dir = dir, .host = "hub.test", .max_bytes = 4 << 20 };
 
 	if (model)
 		return model;
@@ -31,6 +31,12 @@ struct hub_model *fuzz_model(void)
 	rmdir(dir);
 	atexit(close_model);
 	return model;
+}
+
+struct hf_loop *fuzz_loop(void)
+{
+	fuzz_model();
+	return loop;
 }
 
 static void committed(void *arg, int err)
