@@ -53,6 +53,10 @@ def test_queries_are_right(lab, many, rest):
     listed = lab.exec("hub", "holdfast-hub", "device", "list-children", "-d", "edge1", "--json").stdout.splitlines()
     assert [json.loads(line)["deviceId"] for line in listed] == ["dev0", *ids]
 
+    for words in (("query", "-q", "SELECT * FROM devices"), ("device", "list")):
+        listed = lab.exec("hub", "holdfast-hub", *words, "--json").stdout.splitlines()
+        assert sorted(json.loads(line)["deviceId"] for line in listed) == sorted([*ids, "edge1", "dev0"]), words
+
 
 def test_import_says_which_record_is_wrong(lab, many):
     bad = [*many["rows"][:9000], {"deviceId": "no spaces allowed"}]

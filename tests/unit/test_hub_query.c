@@ -159,6 +159,8 @@ static const struct { const char *expr; char want; } values[] = {
 	{ "R.int in ['-7']", 'f' }, { "R.int IN []", 'f' }, { "R.none IN [1]", 'u' }, { "'a' IN R.list", 't' }, { "'c' IN R.list", 'f' },
 	{ "'c' IN R.none", 'u' }, { "'c' IN R.int", 'u' }, { "R.int NIN [1]", 't' }, { "R.int nin [-7]", 'f' }, { "R.none NIN [1]", 'u' },
 	{ "R.text NOT IN ['x']", 't' }, { "R.text NOT IN ['Aé b']", 'f' }, { "R.yes IN [true]", 't' }, { "null IN [null]", 't' },
+	{ "R.int IN [3, -7, 9, 0, -7]", 't' }, { "R.int IN [3, -8, -6, 0]", 'f' }, { "R.int IN [1, 2.5, -7]", 't' },
+	{ "R.real IN [1, 2.5]", 't' }, { "2.0 IN [1, 2, 3]", 't' }, { "R.int NIN [-9, -8, 7]", 't' },
 	{ "R.int IN [R.x, R.int]", 't' }, { "R.int IN [R.none, 1]", 'f' },
 	/* arithmetic */
 	{ "R.int + 8 = 1", 't' }, { "R.int - 8 = -15", 't' }, { "R.int * 2 = -14", 't' }, { "R.int / 2 = -3.5", 't' },
@@ -419,6 +421,35 @@ static void test_pages(void **state)
 	hub_query_destroy(&q);
 }
 
+/* Much work makes short pages, even empty ones; all of them together are complete. */
+static void test_work(void **state)
+{
+	struct world *w = *state;
+	hf_autofree char *text = repeat("SELECT deviceId FROM devices WHERE false", " OR tags.n = 1.5", 1900, " OR deviceId = 'many'");
+	char id[32], reason[192], *token = NULL, *next = NULL;
+	struct hub_query *q = NULL;
+	unsigned n = 0, pages = 0;
+	json_t *rows;
+
+	for (unsigned i = 0; i < 1500; i++) {
+		snprintf(id, sizeof id, "e%04u", i);
+		put(w, id, NULL, json_object(), NULL);
+	}
+	put(w, "many", NULL, json_object(), NULL);
+	assert_int_equal(hub_query_parse(hf_span_str(text), &q, reason, sizeof reason), 0);
+	do {
+		assert_int_equal(hub_query_run(w->m, q, 1000, token, &rows, &next), 0);
+		n += (unsigned)json_array_size(rows);
+		json_decref(rows);
+		free(token);
+		token = next;
+		pages++;
+	} while (token);
+	assert_int_equal(n, 1);
+	assert_in_range(pages, 3, 10);
+	hub_query_destroy(&q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,6 +459,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_work, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

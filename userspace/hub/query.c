@@ -8,6 +8,8 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
+#define WORK_MAX 1000000
+
 const char *hub_query_item_type(const struct hub_query *q)
 {
 	return q->all ? "Twin" : "Raw";
@@ -171,11 +173,13 @@ static char *make_token(uint64_t n, const char *pos)
 	return raw.err || text.err ? NULL : strdup(hf_buf_cstr(&text));
 }
 
-/* Rows after *pos, at most max and TOP's; *n counts over all pages, *pos is the last one handed out. */
+/* Rows after *pos, at most max and TOP's; *n counts over all pages, *pos is the last one seen. A page also ends after
+ * WORK_MAX evaluations, so that no query holds up the loop. */
 static int take_rows(struct hub_model *m, const struct hub_query *q, unsigned max, json_t *rows, uint64_t *n,
 		     char pos[HF_IDENT_MAX + 1], bool *ret_more)
 {
 	char at[HF_IDENT_MAX + 1], copy[HF_IDENT_MAX + 1];
+	uint64_t visits = WORK_MAX / (q->n_nodes + 1);
 	const struct hub_ident *i;
 	int err = 0;
 
@@ -187,16 +191,21 @@ static int take_rows(struct hub_model *m, const struct hub_query *q, unsigned ma
 		i = next_ident(m, q->modules, copy);
 		if (!i)
 			break;
+		if (visits-- == 0) {
+			*ret_more = true;
+			break;
+		}
 		snprintf(at, sizeof at, "%s", i->id);
 		r.e = hf_container_of(i, struct hub_entry, ident);
 		if (matches(&r, q)) {
 			*ret_more = json_array_size(rows) >= max;
 			if (!*ret_more) {
 				err = project(&r, q, rows);
-				snprintf(pos, HF_IDENT_MAX + 1, "%s", at);
 				(*n)++;
 			}
 		}
+		if (!*ret_more)
+			snprintf(pos, HF_IDENT_MAX + 1, "%s", at);
 		json_decref(r.doc);
 	}
 	return err;

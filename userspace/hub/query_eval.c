@@ -198,10 +198,28 @@ static json_t *apply(enum query_fn fn, const json_t *a, const json_t *b)
 	}
 }
 
+static bool in_list(const struct query_node *list, const json_t *array, const json_t *v)
+{
+	size_t lo = 0, hi = list->n_ints;
+
+	if (list->set && json_is_string(v))
+		return json_object_get(list->set, json_string_value(v)) != NULL;
+	if (!list->set || list->has_real || !json_is_integer(v))
+		return contains(array, v);
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (list->ints[mid] < json_integer_value(v))
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < list->n_ints && list->ints[lo] == json_integer_value(v);
+}
+
 static json_t *compare(const struct query_node *n, const json_t *a, const json_t *b)
 {
 	bool explicit_undefined = n->kids[0]->op == Q_UNDEFINED || n->kids[1]->op == Q_UNDEFINED;
-	const json_t *set = n->kids[1]->set;
 	int c;
 
 	if (explicit_undefined && (n->op == Q_EQ || n->op == Q_NE))
@@ -210,10 +228,8 @@ static json_t *compare(const struct query_node *n, const json_t *a, const json_t
 		return NULL;
 	if (n->op == Q_EQ || n->op == Q_NE)
 		return json_boolean(equal(a, b) == (n->op == Q_EQ));
-	if ((n->op == Q_IN || n->op == Q_NIN) && set && json_is_string(a))
-		return json_boolean((json_object_get(set, json_string_value(a)) != NULL) == (n->op == Q_IN));
 	if (n->op == Q_IN || n->op == Q_NIN)
-		return json_is_array(b) ? json_boolean(contains(b, a) == (n->op == Q_IN)) : NULL;
+		return json_is_array(b) ? json_boolean(in_list(n->kids[1], b, a) == (n->op == Q_IN)) : NULL;
 	c = query_order(a, b);
 	if (c == 2)
 		return NULL;

@@ -18,7 +18,11 @@ struct query_node {
 	enum query_op op;
 	enum query_fn fn;
 	json_t *lit;			/* Q_LITERAL */
-	json_t *set;			/* literal arrays: {text: true} of their strings, for IN */
+	/* literal arrays, for IN: {text: true} of their strings; their integers sorted; is there a number beside? */
+	json_t *set;
+	int64_t *ints;
+	unsigned n_ints;
+	bool has_real;
 	char **path;			/* Q_PATH */
 	struct query_node **kids;	/* AND and OR: any number from two on */
 	unsigned n_path, n_kids;
@@ -33,7 +37,7 @@ struct hub_query {
 	struct query_column *columns;
 	struct query_node **groups;
 	struct query_node *where;
-	unsigned n_columns, n_groups;
+	unsigned n_columns, n_groups, n_nodes;
 };
 
 struct query_row {

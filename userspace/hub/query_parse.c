@@ -183,6 +183,7 @@ static void node_free(struct query_node *n)
 		return;
 	json_decref(n->lit);
 	json_decref(n->set);
+	free(n->ints);
 	for (unsigned i = 0; i < n->n_path; i++)
 		free(n->path[i]);
 	for (unsigned i = 0; i < n->n_kids; i++)
@@ -245,10 +246,20 @@ static struct query_node *parse_literal(struct parser *p, json_t *lit)
 	return n;
 }
 
-/* A list of literals is one literal, its texts found without walking it. */
+static int by_value(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* A list of literals is one literal, its texts and integers found without walking it. */
 static void fold_array(struct parser *p, struct query_node *n)
 {
 	n->op = Q_LITERAL;
+	n->ints = calloc(n->n_kids + 1, sizeof *n->ints);
+	if (!n->ints)
+		no_memory(p);
 	n->lit = json_array();
 	n->set = json_object();
 	for (unsigned i = 0; i < n->n_kids; i++) {
@@ -257,9 +268,14 @@ static void fold_array(struct parser *p, struct query_node *n)
 		if (json_array_append(n->lit, v) != 0 ||
 		    (json_is_string(v) && json_object_set_new(n->set, json_string_value(v), json_true()) != 0))
 			no_memory(p);
+		if (json_is_integer(v) && n->ints)
+			n->ints[n->n_ints++] = json_integer_value(v);
+		n->has_real = n->has_real || json_is_real(v);
 		node_free(n->kids[i]);
 	}
 	n->n_kids = 0;
+	if (n->ints)
+		qsort(n->ints, n->n_ints, sizeof *n->ints, by_value);
 }
 
 static struct query_node *parse_array(struct parser *p)
@@ -684,6 +700,7 @@ int hub_query_parse(struct hf_span text, struct hub_query **ret_q, char *ret_rea
 	hf_buf_fini(&p.word);
 	json_decref(p.number);
 	free(copy);
+	q->n_nodes = p.nodes;
 	if (p.err)
 		hub_query_destroy(&q);
 	else
