@@ -95,6 +95,19 @@ static const struct hf_cli_arg c2d_args[] = {
 	{ "--props", "-p", "properties", HF_CLI_JSON, false, "JSON", "application properties" },
 	END,
 };
+static const struct hf_cli_arg fault_add_args[] = {
+	{ "--on", NULL, "on", HF_CLI_STR, true, "OPERATION", "connect, telemetry, twin, method, scope or c2d" },
+	{ "--action", NULL, "action", HF_CLI_STR, true, "ACTION",
+	  "delay=MS, hang, drop-connection, reject=CODE, throttle, ack-late=MS, ack-twice or ack-never" },
+	{ "--device", "-d", "device", HF_CLI_STR, false, "DEVICE", "only this device and its modules, or one DEVICE/MODULE" },
+	{ "--rate", NULL, "rate", HF_CLI_INT, false, "PERCENT", "how many operations fail, evenly spread (default 100)" },
+	{ "--count", NULL, "count", HF_CLI_INT, false, "N", "gone after N hits (default: no end)" },
+	END,
+};
+static const struct hf_cli_arg fault_clear_args[] = {
+	{ NULL, NULL, "id", HF_CLI_INT, false, "ID", "one rule (default: all)" },
+	END,
+};
 static const struct hf_cli_arg policy_args[] = {
 	{ "--policy-name", "--pn", "name", HF_CLI_STR, false, "POLICY", "default iothubowner" },
 	END,
@@ -143,6 +156,11 @@ static struct hf_cli_cmd commands[] = {
 	{ "clients list", "clients.list", NULL, "id:CLIENT,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections", NULL, 0, NULL },
 	{ "clients disconnect", "clients.disconnect", ident_args, NULL, "close one identity's connection",
 	  "holdfast-hub clients disconnect -d dev0", 0, NULL },
+	{ "fault add", "fault.add", fault_add_args, NULL, "let operations fail on purpose",
+	  "holdfast-hub fault add --on telemetry --action ack-late=2000 --device edge1 --rate 10", 0, NULL },
+	{ "fault list", "fault.list", NULL, "id:ID,on:ON,action:ACTION,device:DEVICE,rate:RATE,count:LEFT,hits:HITS",
+	  "the fault rules and how often they hit", "holdfast-hub fault list", 0, NULL },
+	{ "fault clear", "fault.clear", fault_clear_args, NULL, "remove one fault rule or all", "holdfast-hub fault clear 1", 0, NULL },
 	{ "policy show", "policy.show", policy_args, NULL, "a shared access policy: keys and connection string",
 	  "holdfast-hub policy show --pn service", 0, NULL },
 	{ "counters", "counters", NULL, NULL, "all counters", NULL, 0, NULL },

@@ -231,6 +231,9 @@ static const struct hf_ctl_cmd commands[] = {
 	{ "twin.update", true, "patch desired properties and tags", hub_ctl_twin_update },
 	{ "method.invoke", true, "call a direct method", hub_ctl_method_invoke },
 	{ "c2d.send", true, "queue a cloud-to-device message", hub_ctl_c2d_send },
+	{ "fault.add", true, "let operations fail on purpose", hub_ctl_fault_add },
+	{ "fault.list", false, "the fault rules and their hits", hub_ctl_fault_list },
+	{ "fault.clear", true, "remove one fault rule or all", hub_ctl_fault_clear },
 	{ 0 },
 };
 

@@ -44,3 +44,7 @@ void hub_ctl_twin_show(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_twin_update(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_c2d_send(void *arg, struct hf_ctl_call *call, const json_t *args);
+/* ctl_fault.c */
+void hub_ctl_fault_add(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_fault_list(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_fault_clear(void *arg, struct hf_ctl_call *call, const json_t *args);

@@ -396,7 +396,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	m->host = strdup(cfg->host ? cfg->host : "");
 	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
-	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks))
+	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
+	    hub_faults_create(&m->faults))
 		r = -ENOMEM;
 	if (r == 0)
 		r = hf_timer_create(loop, on_tick, m, &m->tick);
@@ -421,6 +422,11 @@ const char *hub_model_host(const struct hub_model *m)
 const char *hub_model_client_ca(const struct hub_model *m)
 {
 	return m->client_ca_file;
+}
+
+struct hub_faults *hub_model_faults(struct hub_model *m)
+{
+	return m->faults;
 }
 
 /* Calls and waiters that are still there get their one answer, so their owners must outlive the model. */
@@ -456,5 +462,6 @@ void hub_model_close(struct hub_model **pm)
 	hf_db_close(&m->events);
 	free(m->host);
 	free(m->client_ca_file);
+	hub_faults_destroy(&m->faults);
 	free(m);
 }

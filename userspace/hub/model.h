@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 struct hub_model;
+struct hub_faults;
 struct hub_model_cfg {
 	const char *dir, *host;
 	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */
@@ -23,6 +24,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 void hub_model_close(struct hub_model **m);
 const char *hub_model_host(const struct hub_model *m);
 const char *hub_model_client_ca(const struct hub_model *m);	/* NULL = none */
+struct hub_faults *hub_model_faults(struct hub_model *m);	/* hub/fault.h; heads ask it before each operation */
 
 /* fn runs when everything changed so far is committed (err 0) or failed. Order of waiters is kept. Embed. */
 struct hub_wait { struct hf_list node; void (*fn)(void *arg, int err); void *arg; };

@@ -3,6 +3,7 @@
 #pragma once
 #include "core/map.h"
 #include "db/db.h"
+#include "hub/fault.h"
 #include "hub/feedback.h"
 #include "hub/model.h"
 
@@ -58,6 +59,7 @@ struct hub_feedback_queue {
 struct hub_model {
 	struct hf_loop *loop;
 	char *host, *client_ca_file;
+	struct hub_faults *faults;
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
