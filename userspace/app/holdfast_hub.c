@@ -90,7 +90,7 @@ static int start_heads(struct hub *h)
 	if (r == 0)
 		r = hf_listen_unix(c->control_socket, 0600, -1, &ctl.listen_fd);
 	if (r == 0)
-		r = hub_ctl_create(h->loop, h->model, h->dev, &ctl, &h->ctl);
+		r = hub_ctl_create(h->loop, h->model, &ctl, &h->ctl);
 	return r;
 }
 

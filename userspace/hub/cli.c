@@ -153,7 +153,7 @@ static struct hf_cli_cmd commands[] = {
 	{ "method invoke", "method.invoke", method_args, NULL, "call a direct method",
 	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 310000, NULL },
 	{ "c2d send", "c2d.send", c2d_args, NULL, "queue a cloud-to-device message", "holdfast-hub c2d send -d dev0 --data hello", 0, NULL },
-	{ "clients list", "clients.list", NULL, "id:CLIENT,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections", NULL, 0, NULL },
+	{ "clients list", "clients.list", NULL, "id:CLIENT,protocol:PROTOCOL,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections", NULL, 0, NULL },
 	{ "clients disconnect", "clients.disconnect", ident_args, NULL, "close one identity's connection",
 	  "holdfast-hub clients disconnect -d dev0", 0, NULL },
 	{ "fault add", "fault.add", fault_add_args, NULL, "let operations fail on purpose",

@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
+#include "hub/clients.h"
 #include "hub/ctl_int.h"
 #include "hub/metrics.h"
 #include "hub/query.h"
@@ -88,7 +89,7 @@ static void cmd_status(void *arg, struct hf_ctl_call *call, const json_t *args)
 		after = d->id;
 	}
 	hf_ctl_item(call, json_pack("{s:s, s:s, s:i, s:i, s:I, s:I}", "version", HF_VERSION, "host", ctl->host, "devices",
-				    n_devices, "connected", hub_dev_count(ctl->dev), "events",
+				    n_devices, "connected", hub_clients_count(ctl->model), "events",
 				    (json_int_t)hf_metric_get(HUB_M_EVENTS), "nextSequence",
 				    (json_int_t)hub_event_end(ctl->model)));
 	hf_ctl_ok(call);
@@ -135,7 +136,7 @@ static void cmd_clients(void *arg, struct hf_ctl_call *call, const json_t *args)
 	struct hub_ctl *ctl = arg;
 
 	(void)args;
-	hub_dev_list(ctl->dev, client_item, call);
+	hub_clients_list(ctl->model, client_item, call);
 	hf_ctl_ok(call);
 }
 
@@ -146,7 +147,7 @@ static void cmd_disconnect(void *arg, struct hf_ctl_call *call, const json_t *ar
 
 	if (!ident)
 		return;
-	if (hub_dev_disconnect(ctl->dev, ident->id))
+	if (hub_client_cut(ctl->model, ident->id, "disconnected by the operator"))
 		hf_ctl_ok(call);
 	else
 		hf_ctl_fail(call, "not-found", "\"%s\" is not connected", ident->id);
@@ -237,7 +238,7 @@ static const struct hf_ctl_cmd commands[] = {
 	{ 0 },
 };
 
-int hub_ctl_create(struct hf_loop *loop, struct hub_model *model, struct hub_dev *dev, const struct hub_ctl_cfg *cfg,
+int hub_ctl_create(struct hf_loop *loop, struct hub_model *model, const struct hub_ctl_cfg *cfg,
 		   struct hub_ctl **ret_ctl)
 {
 	struct hub_ctl *ctl = calloc(1, sizeof *ctl);
@@ -250,7 +251,6 @@ int hub_ctl_create(struct hf_loop *loop, struct hub_model *model, struct hub_dev
 	}
 	ctl->loop = loop;
 	ctl->model = model;
-	ctl->dev = dev;
 	hf_list_init(&ctl->followers);
 	r = hf_ctl_srv_create(loop, cfg->listen_fd, -1, commands, ctl, &ctl->srv);
 	if (r != 0) {

@@ -7,7 +7,6 @@
 struct hub_ctl {
 	struct hf_loop *loop;
 	struct hub_model *model;
-	struct hub_dev *dev;
 	char *host;
 	struct hf_ctl_srv *srv;
 	struct hf_list followers;

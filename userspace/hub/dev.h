@@ -19,7 +19,3 @@ void hub_dev_adopt(struct hub_dev *dev, struct hf_conn *conn);
 void hub_dev_stop(struct hub_dev *dev);
 unsigned hub_dev_count(const struct hub_dev *dev);
 void hub_dev_destroy(struct hub_dev **dev);
-/* Closes an identity's connection; false when it has none. */
-bool hub_dev_disconnect(struct hub_dev *dev, const char *id);
-/* One JSON object per live connection: id, peer, cipher, connectedAt. */
-void hub_dev_list(struct hub_dev *dev, void (*fn)(void *arg, json_t *item), void *arg);

@@ -2,6 +2,7 @@
 /* hub/dev_int.h - shared inside the MQTT head only. */
 #pragma once
 #include "core/map.h"
+#include "hub/clients.h"
 #include "hub/dev.h"
 #include "hub/metrics.h"
 #include "mqtt/mqtt_codec.h"
@@ -38,12 +39,13 @@ struct hub_session {
 	struct hf_conn *conn;
 	struct hf_buf in;		/* a partial packet */
 	char id[HF_IDENT_MAX + 1];	/* "" before CONNECT */
-	bool connected, clean, closing, graceful;
+	bool connected, clean, closing, graceful, is_ws;
 	unsigned subs;
 	uint8_t c2d_qos;
 	json_t *filters;		/* filter -> qos */
 	uint64_t connected_ms, last_in_ms, keepalive_ms;
-	int64_t connected_wall_ms, expiry_s;	/* token; 0 = never */
+	struct hub_client client;
+	int64_t expiry_s;		/* token; 0 = never */
 	const char *auth_type;		/* "sas", "policy", "x509" */
 	char *will_topic;
 	struct hf_buf will_body;

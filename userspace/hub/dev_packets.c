@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* What the hub does with each packet of a client (iothub-protocol 1.1 - 1.11). */
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/util.h"
 #include "hub/dev_int.h"
 #include <errno.h>
@@ -38,6 +39,34 @@ static void take_over(struct hub_session *s)
 		hub_c2d_release_all(s->dev->model, old->id, old);
 		hub_dev_drop(old, HUB_M_TAKEOVER, "replaced by a newer connection");
 	}
+}
+
+static void on_cut(void *arg, const char *why)
+{
+	struct hub_session *s = arg;
+
+	if (s->closing)
+		return;
+	hf_log(HF_LOG_INFO, "hub.device.cut", "%s: \"%s\": %s", hf_conn_peer(s->conn), s->id, why);
+	s->closing = true;
+	hf_conn_close(s->conn);
+}
+
+static int log_in(struct hub_session *s)
+{
+	int r = hf_map_put(s->dev->by_id, hf_span_str(s->id), s);
+
+	if (r != 0)
+		return r;
+	s->client.protocol = s->is_ws ? "mqtt-ws" : "mqtt";
+	s->client.conn = s->conn;
+	s->client.cut = on_cut;
+	s->client.arg = s;
+	memcpy(s->client.id, s->id, sizeof s->id);
+	r = hub_client_add(s->dev->model, &s->client);
+	if (r != 0)
+		hf_map_remove(s->dev->by_id, hf_span_str(s->id));
+	return r;
 }
 
 static bool restore_session(struct hub_session *s)
@@ -99,14 +128,12 @@ static int on_connect(struct hub_session *s, const struct hf_mqtt_connect *c)
 	if (keep_will(s, c) != 0)
 		return CLOSED;
 	take_over(s);
-	if (hf_map_put(s->dev->by_id, hf_span_str(s->id), s) != 0)
+	if (log_in(s) != 0)
 		return refuse(s, HF_CONNACK_UNAVAILABLE);
 	s->connected = true;
 	s->clean = c->clean_session;
 	keepalive_s = c->keep_alive_s ? c->keep_alive_s * 3u / 2 : HUB_DEV_KEEPALIVE_CAP_S;
 	s->keepalive_ms = hf_min(keepalive_s, (uint64_t)HUB_DEV_KEEPALIVE_CAP_S) * 1000;
-	s->connected_wall_ms = hf_clock_wall_ms();
-	hub_ident_connected(s->dev->model, s->id, true);
 	hf_mqtt_put_connack(hf_conn_out(s->conn), restore_session(s), HF_CONNACK_OK);
 	hf_conn_flush_later(s->conn);
 	hub_dev_subs_changed(s);

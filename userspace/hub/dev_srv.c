@@ -96,7 +96,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 		hub_c2d_release_all(d->model, s->id, s);
 		if (hf_map_get(d->by_id, hf_span_str(s->id)) == s)
 			hf_map_remove(d->by_id, hf_span_str(s->id));
-		hub_ident_connected(d->model, s->id, false);
+		hub_client_remove(d->model, &s->client);
 	}
 	d->n_connections--;
 	hf_metric_set(HUB_M_CONNECTIONS, d->n_connections);
@@ -170,6 +170,7 @@ void hub_dev_adopt(struct hub_dev *d, struct hf_conn *conn)
 		return;
 	}
 	s->conn = conn;
+	s->is_ws = true;
 	hf_conn_set_ops(conn, &conn_ops, s);
 	session_add(s);
 }
@@ -190,38 +191,6 @@ static void on_sweep(void *arg)
 			hub_dev_drop(s, HUB_M_KEEPALIVE, "silent for 1.5 x keep-alive");
 		else if (s->connected && s->expiry_s && wall > s->expiry_s + 5)
 			hub_dev_drop(s, HUB_M_EXPIRED, "token expired");
-	}
-}
-
-static void on_ident_change(void *arg, const char *id)
-{
-	hub_dev_disconnect(arg, id);
-}
-
-bool hub_dev_disconnect(struct hub_dev *d, const char *id)
-{
-	struct hub_session *s = hf_map_get(d->by_id, hf_span_str(id));
-
-	if (!s || s->closing)
-		return false;
-	s->closing = true;
-	hf_conn_close(s->conn);
-	return true;
-}
-
-void hub_dev_list(struct hub_dev *d, void (*fn)(void *arg, json_t *item), void *arg)
-{
-	struct hf_list *pos;
-
-	hf_list_for_each(pos, &d->all) {
-		const struct hub_session *s = hf_container_of(pos, struct hub_session, node);
-		char since[32];
-
-		if (!s->connected)
-			continue;
-		hf_iso8601(s->connected_wall_ms, since);
-		fn(arg, json_pack("{s:s, s:s, s:s, s:s}", "id", s->id, "peer", hf_conn_peer(s->conn), "cipher",
-				  hf_tls_cipher(hf_conn_tls(s->conn)), "connectedAt", since));
 	}
 }
 
@@ -253,7 +222,6 @@ int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct h
 	hf_timer_start(d->sweep, 1000, 1000);
 	hub_on_desired(model, hub_dev_on_desired, d);
 	hub_on_c2d(model, hub_dev_on_c2d, d);
-	hub_on_ident_change(model, on_ident_change, d);
 	*ret_dev = d;
 	return 0;
 fail:

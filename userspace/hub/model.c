@@ -2,6 +2,7 @@
 /* The model's life and its group commit: changes of a turn, one transaction, then whoever waits. */
 #include "core/log.h"
 #include "core/util.h"
+#include "hub/clients.h"
 #include "hub/model_int.h"
 
 #include <errno.h>
@@ -397,7 +398,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
 	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
-	    hub_faults_create(&m->faults))
+	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients))
 		r = -ENOMEM;
 	if (r == 0)
 		r = hf_timer_create(loop, on_tick, m, &m->tick);
@@ -427,6 +428,11 @@ const char *hub_model_client_ca(const struct hub_model *m)
 struct hub_faults *hub_model_faults(struct hub_model *m)
 {
 	return m->faults;
+}
+
+struct hub_clients *hub_model_clients(struct hub_model *m)
+{
+	return m->clients;
 }
 
 /* Calls and waiters that are still there get their one answer, so their owners must outlive the model. */
@@ -463,5 +469,6 @@ void hub_model_close(struct hub_model **pm)
 	free(m->host);
 	free(m->client_ca_file);
 	hub_faults_destroy(&m->faults);
+	hub_clients_destroy(&m->clients);
 	free(m);
 }

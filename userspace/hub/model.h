@@ -13,6 +13,7 @@
 
 struct hub_model;
 struct hub_faults;
+struct hub_clients;
 struct hub_model_cfg {
 	const char *dir, *host;
 	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */
@@ -25,6 +26,7 @@ void hub_model_close(struct hub_model **m);
 const char *hub_model_host(const struct hub_model *m);
 const char *hub_model_client_ca(const struct hub_model *m);	/* NULL = none */
 struct hub_faults *hub_model_faults(struct hub_model *m);	/* hub/fault.h; heads ask it before each operation */
+struct hub_clients *hub_model_clients(struct hub_model *m);	/* hub/clients.h: for it alone */
 
 /* fn runs when everything changed so far is committed (err 0) or failed. Order of waiters is kept. Embed. */
 struct hub_wait { struct hf_list node; void (*fn)(void *arg, int err); void *arg; };

@@ -60,6 +60,7 @@ struct hub_model {
 	struct hf_loop *loop;
 	char *host, *client_ca_file;
 	struct hub_faults *faults;
+	struct hub_clients *clients;
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
