@@ -18,7 +18,8 @@ struct hf_amqp_codec {
 	pn_data_t *properties, *annotations, *application, *body;	/* each holds what its section points into */
 	pn_message_t *out;
 	struct hf_amqp_field ann[MAX_FIELDS], app[MAX_FIELDS];
-	uint8_t uuids[2][16];
+	uint8_t uuids[2 * MAX_FIELDS + 8][16];	/* of the decoded message: proton's tree lends no bytes of them */
+	unsigned n_uuids;
 	struct hf_buf joined;		/* bodies of all data sections */
 };
 
@@ -65,7 +66,18 @@ static struct hf_span to_span(pn_bytes_t b)
 	return hf_span(b.start, b.size);
 }
 
-static struct hf_amqp_value value_at(pn_data_t *d)
+static struct hf_amqp_value uuid_at(struct hf_amqp_codec *c, pn_data_t *d)
+{
+	uint8_t *bytes = c->uuids[c->n_uuids];
+
+	if (c->n_uuids == HF_ARRAY_LEN(c->uuids))
+		return (struct hf_amqp_value){ .kind = HF_AMQP_OTHER };
+	c->n_uuids++;
+	memcpy(bytes, pn_data_get_uuid(d).bytes, 16);
+	return (struct hf_amqp_value){ .kind = HF_AMQP_UUID, .s = hf_span(bytes, 16) };
+}
+
+static struct hf_amqp_value value_at(struct hf_amqp_codec *c, pn_data_t *d)
 {
 	struct hf_amqp_value v = { .kind = HF_AMQP_OTHER };
 
@@ -86,21 +98,13 @@ static struct hf_amqp_value value_at(pn_data_t *d)
 	case PN_STRING: v.kind = HF_AMQP_STRING; v.s = to_span(pn_data_get_string(d)); break;
 	case PN_SYMBOL: v.kind = HF_AMQP_SYMBOL; v.s = to_span(pn_data_get_symbol(d)); break;
 	case PN_BINARY: v.kind = HF_AMQP_BINARY; v.s = to_span(pn_data_get_binary(d)); break;
+	case PN_UUID: v = uuid_at(c, d); break;
 	default: break;
 	}
 	return v;
 }
 
-/* A uuid has no bytes of its own in proton's tree: they are kept in a buffer of the caller. */
-static struct hf_amqp_value id_at(pn_data_t *d, uint8_t uuid[16])
-{
-	if (pn_data_type(d) != PN_UUID)
-		return value_at(d);
-	memcpy(uuid, pn_data_get_uuid(d).bytes, 16);
-	return (struct hf_amqp_value){ .kind = HF_AMQP_UUID, .s = hf_span(uuid, 16) };
-}
-
-static int read_map(pn_data_t *d, struct hf_amqp_field *fields, unsigned *ret_n)
+static int read_map(struct hf_amqp_codec *c, pn_data_t *d, struct hf_amqp_field *fields, unsigned *ret_n)
 {
 	unsigned n = 0;
 
@@ -108,20 +112,20 @@ static int read_map(pn_data_t *d, struct hf_amqp_field *fields, unsigned *ret_n)
 		return HF_EPROTO;
 	pn_data_enter(d);
 	while (pn_data_next(d)) {
-		struct hf_amqp_value key = value_at(d);
+		struct hf_amqp_value key = value_at(c, d);
 
 		if (n == MAX_FIELDS)
 			return HF_ELIMIT;
 		if (!pn_data_next(d) || (key.kind != HF_AMQP_STRING && key.kind != HF_AMQP_SYMBOL))
 			return HF_EPROTO;
-		fields[n++] = (struct hf_amqp_field){ key.s, value_at(d) };
+		fields[n++] = (struct hf_amqp_field){ key.s, value_at(c, d) };
 	}
 	pn_data_exit(d);
 	*ret_n = n;
 	return 0;
 }
 
-static int read_properties(pn_data_t *d, uint8_t uuids[2][16], struct hf_amqp_msg *msg)
+static int read_properties(struct hf_amqp_codec *c, pn_data_t *d, struct hf_amqp_msg *msg)
 {
 	struct hf_amqp_value v;
 
@@ -129,17 +133,17 @@ static int read_properties(pn_data_t *d, uint8_t uuids[2][16], struct hf_amqp_ms
 		return HF_EPROTO;
 	pn_data_enter(d);
 	for (unsigned i = 0; pn_data_next(d); i++) {
-		v = value_at(d);
+		v = value_at(c, d);
 		bool text = v.kind == HF_AMQP_STRING || v.kind == HF_AMQP_SYMBOL || v.kind == HF_AMQP_BINARY;
 
 		if (v.kind == HF_AMQP_NONE)
 			continue;
 		switch (i) {
-		case 0: msg->message_id = id_at(d, uuids[0]); break;
+		case 0: msg->message_id = v; break;
 		case 1: msg->user_id = text ? v.s : hf_span(NULL, 0); break;
 		case 2: msg->to = text ? v.s : hf_span(NULL, 0); break;
 		case 4: msg->reply_to = text ? v.s : hf_span(NULL, 0); break;
-		case 5: msg->correlation_id = id_at(d, uuids[1]); break;
+		case 5: msg->correlation_id = v; break;
 		case 6: msg->content_type = text ? v.s : hf_span(NULL, 0); break;
 		case 7: msg->content_encoding = text ? v.s : hf_span(NULL, 0); break;
 		case 8: msg->expiry_ms = v.kind == HF_AMQP_TIME ? v.i : 0; break;
@@ -203,6 +207,7 @@ int hf_amqp_decode(struct hf_amqp_codec *c, struct hf_span raw, struct hf_amqp_m
 	int r = 0;
 
 	hf_buf_reset(&c->joined);
+	c->n_uuids = 0;
 	while (r == 0 && raw.len) {
 		pn_data_t *d = tree_of(c, peek_code(raw));
 		uint64_t code;
@@ -215,12 +220,12 @@ int hf_amqp_decode(struct hf_amqp_codec *c, struct hf_span raw, struct hf_amqp_m
 			break;
 		seen |= d != c->body ? 1u << (code & 15) : 0;
 		switch (code) {
-		case SEC_MESSAGE_ANN: r = read_map(d, c->ann, &msg.n_annotations); break;
-		case SEC_APP_PROPERTIES: r = read_map(d, c->app, &msg.n_properties); break;
-		case SEC_PROPERTIES: r = read_properties(d, c->uuids, &msg); break;
+		case SEC_MESSAGE_ANN: r = read_map(c, d, c->ann, &msg.n_annotations); break;
+		case SEC_APP_PROPERTIES: r = read_map(c, d, c->app, &msg.n_properties); break;
+		case SEC_PROPERTIES: r = read_properties(c, d, &msg); break;
 		case SEC_DATA: r = pn_data_type(d) == PN_BINARY ? read_data(c, &msg, to_span(pn_data_get_binary(d))) : HF_EPROTO; break;
 		case SEC_VALUE:
-			msg.value = value_at(d);
+			msg.value = value_at(c, d);
 			msg.body_kind = HF_AMQP_BODY_VALUE;
 			if (raw.len)	/* nothing but a footer may follow, and it would overwrite what value points into */
 				raw = hf_span(NULL, 0);

@@ -178,6 +178,42 @@ void hf_iso8601(int64_t wall_ms, char out[32])
 	snprintf(out + n, 32 - n, ".%03dZ", (int)ms);
 }
 
+int hf_iso8601_parse(struct hf_span in, int64_t *ret_ms)
+{
+	static const int64_t weight_ms[] = { 100, 10, 1 };
+	struct tm tm = { 0 };
+	char text[40];
+	const char *p;
+	int64_t ms = 0, zone_min = 0;
+
+	if (in.len >= sizeof text)
+		return HF_EINVALID;
+	if (in.len)
+		memcpy(text, in.ptr, in.len);
+	text[in.len] = '\0';
+	p = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (!p)
+		return HF_EINVALID;
+	if (*p == '.')
+		for (unsigned i = 0; *++p >= '0' && *p <= '9'; i++)
+			ms += i < HF_ARRAY_LEN(weight_ms) ? (*p - '0') * weight_ms[i] : 0;
+	if (*p == 'Z') {
+		p++;
+	} else if (*p == '+' || *p == '-') {
+		int hours = 0, minutes = 0, n = 0;
+
+		if (sscanf(p + 1, "%2d:%2d%n", &hours, &minutes, &n) != 2 || n != 5 || hours < 0 ||
+		    hours > 14 || minutes < 0 || minutes > 59)
+			return HF_EINVALID;
+		zone_min = (*p == '-' ? -1 : 1) * (hours * 60 + minutes);
+		p += 1 + n;
+	}
+	if (p != text + in.len)
+		return HF_EINVALID;
+	*ret_ms = ((int64_t)timegm(&tm) - zone_min * 60) * 1000 + ms;
+	return 0;
+}
+
 void hf_utf8_repair(char *text)
 {
 	size_t n = strlen(text);

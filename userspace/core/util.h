@@ -47,5 +47,7 @@ uint64_t hf_hash64(const void *p, size_t n);	/* seeded SipHash-like: safe for ta
 int hf_parse_i64(struct hf_span in, int64_t min, int64_t max, int64_t *ret_v);
 /* ISO 8601 UTC with milliseconds, "2026-01-31T10:00:00.123Z"; out holds at least 32 bytes. */
 void hf_iso8601(int64_t wall_ms, char out[32]);
+/* The other way: a date with time, fraction (cut to ms) and zone are optional, no zone is UTC. HF_EINVALID. */
+int hf_iso8601_parse(struct hf_span in, int64_t *ret_ms);
 /* Reads a whole regular file of at most cap bytes into out (appends). -errno, HF_ELIMIT. Blocks. */
 int hf_read_file(const char *path, size_t cap, struct hf_buf *out);

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdio.h>
-#include <time.h>
 
 #define DEFAULT_TTL_MS (3600 * 1000)
 #define MAX_TTL_MS (2 * 24 * 3600 * 1000ll)
@@ -28,15 +27,13 @@ static bool pair(struct hf_buf *bag, const char *key, struct hf_span value, bool
 /* ISO 8601 text or a number of milliseconds; 0 = not given, -1 = not a time. */
 static int64_t parse_time(const json_t *v)
 {
-	struct tm tm = { 0 };
-	const char *text = json_string_value(v), *end;
+	int64_t ms;
 
 	if (json_is_integer(v))
 		return json_integer_value(v);
-	if (!text || !*text)
-		return v && !json_is_null(v) && !text ? -1 : 0;
-	end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
-	return end && (*end == '\0' || *end == 'Z' || *end == '.' || *end == '+') ? (int64_t)timegm(&tm) * 1000 : -1;
+	if (!v || json_is_null(v) || (json_is_string(v) && json_string_length(v) == 0))
+		return 0;
+	return json_is_string(v) && hf_iso8601_parse(hf_span_str(json_string_value(v)), &ms) == 0 ? ms : -1;
 }
 
 static const char *text_prop(const json_t *props, const char *name)
