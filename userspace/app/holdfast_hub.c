@@ -100,7 +100,7 @@ static int start(struct hub *h)
 	struct hf_tls_server_cfg tls = { .cert_file = c->cert_file, .key_file = c->key_file, .request_client_cert = true };
 	struct hub_model_cfg model = { .dir = c->storage_dir, .host = c->host, .sync = c->durability == 1,
 				       .client_ca_file = *c->client_ca_file ? c->client_ca_file : NULL,
-				       .max_bytes = (uint64_t)c->max_bytes };
+				       .max_bytes = (uint64_t)c->max_bytes, .throttle = c->throttle == 1 };
 	int r = hf_tls_global_init();
 
 	if (r == 0)
@@ -140,6 +140,7 @@ static int serve(const struct hf_cli *cli, const json_t *args)
 {
 	hf_autobuf struct hf_buf problems = HF_BUF_INIT(1u << 20);
 	const json_t *list = json_object_get(args, "config");
+	const char *throttle = json_string_value(json_object_get(args, "throttle"));
 	const char *files[16];
 	struct hub h = { 0 };
 	unsigned n = 0;
@@ -151,6 +152,11 @@ static int serve(const struct hf_cli *cli, const json_t *args)
 		fputs(hf_buf_cstr(&problems), stderr);
 		fprintf(stderr, "%s: configuration refused\n", cli->tool);
 		return HF_EXIT_REFUSED;
+	}
+	if (throttle && !hub_conf_set_throttle(&h.conf, throttle)) {
+		fprintf(stderr, "%s: --throttle takes s1 or off\n", cli->tool);
+		hf_conf_fini(&hub_conf_schema, &h.conf);
+		return HF_EXIT_USAGE;
 	}
 	if (json_is_true(json_object_get(args, "check"))) {
 		puts("configuration ok");

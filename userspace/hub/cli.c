@@ -8,6 +8,7 @@
 static const struct hf_cli_arg serve_args[] = {
 	{ "-c", "--config", "config", HF_CLI_LIST, true, "FILE", "configuration file; repeat to override settings" },
 	{ "-t", NULL, "check", HF_CLI_FLAG, false, "", "only check the configuration" },
+	{ "--throttle", NULL, "throttle", HF_CLI_STR, false, "WHAT", "s1: the request limits of one S1 unit; off: none; before limits.throttle" },
 	END,
 };
 static const struct hf_cli_arg events_args[] = {

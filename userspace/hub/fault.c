@@ -10,6 +10,7 @@
 
 #define MAX_RULES 256
 #define MAX_MS 86400000	/* a day */
+#define MAX_HELD ((size_t)64 << 20)
 
 static const char *const on_names[] = { "connect", "telemetry", "twin", "method", "scope", "c2d" };
 _Static_assert(HF_ARRAY_LEN(on_names) == HUB_ON__COUNT, "a name for each operation");
@@ -38,6 +39,7 @@ struct rule {
 struct hub_faults {
 	struct hf_list rules;	/* oldest first */
 	unsigned n, last_id;
+	size_t held;		/* bytes */
 };
 
 int hub_faults_create(struct hub_faults **ret_f)
@@ -197,6 +199,19 @@ bool hub_fault_hit(struct hub_faults *f, enum hub_fault_on on, const char *id, s
 		return true;
 	}
 	return false;
+}
+
+bool hub_faults_hold(struct hub_faults *f, size_t bytes)
+{
+	if (bytes > MAX_HELD - f->held)
+		return false;
+	f->held += bytes;
+	return true;
+}
+
+void hub_faults_release(struct hub_faults *f, size_t bytes)
+{
+	f->held -= bytes;
 }
 
 static json_t *rule_doc(const struct hub_fault_rule *r)

@@ -56,5 +56,8 @@ unsigned hub_fault_clear(struct hub_faults *f, unsigned id);
 /* True: the operation of this identity ("D" or "D/M") is to fail as *ret_fault says. The oldest rule that fits decides;
  * a rate hits evenly (50: every second operation). A spent rule is gone. */
 bool hub_fault_hit(struct hub_faults *f, enum hub_fault_on on, const char *id, struct hub_fault *ret_fault);
+/* Room for what waits because of a rule (hub/fault_run.h): 64 MiB for the whole hub. False: there is none left. */
+bool hub_faults_hold(struct hub_faults *f, size_t bytes);
+void hub_faults_release(struct hub_faults *f, size_t bytes);
 /* One object per rule: id, on, action, device, rate, count, hits. NULL: no memory. */
 json_t *hub_faults_doc(const struct hub_faults *f);

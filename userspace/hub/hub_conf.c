@@ -4,6 +4,7 @@
 #include <errno.h>
 
 static const char *const durability_names[] = { "process", "sync", NULL };
+static const char *const throttle_names[] = { "off", "s1", NULL };
 static const char *const level_names[] = { "err", "warn", "notice", "info", "debug", NULL };
 
 #define ROW(path, kind, member, def, min, max, names, flags, help)                                                   \
@@ -22,9 +23,20 @@ static const struct hf_conf_row rows[] = {
 	    "process = survives kill -9; sync = also a power cut"),
 	ROW("storage.max_bytes", SIZE, max_bytes, "4 GiB", 64ll << 20, 1ll << 40, NULL, 0, "disk budget; the oldest events go first"),
 	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "device connections at once"),
+	ROW("limits.throttle", ENUM, throttle, "off", 0, 0, throttle_names, 0, "s1 = the request limits of one S1 unit; off = none"),
 	ROW("log.level", ENUM, log_level, "notice", 0, 0, level_names, HF_CONF_RELOADABLE, "least severe level that is logged"),
 	{ 0 },
 };
+
+bool hub_conf_set_throttle(struct hub_conf *conf, const char *name)
+{
+	for (int i = 0; throttle_names[i]; i++)
+		if (strcmp(name, throttle_names[i]) == 0) {
+			conf->throttle = i;
+			return true;
+		}
+	return false;
+}
 
 static void check(const void *values, const char *file, struct hf_buf *problems)
 {

@@ -8,7 +8,10 @@ struct hub_conf {
 	char *cert_file, *key_file, *client_ca_file;
 	char *control_socket, *storage_dir;
 	int durability;			/* 0 process, 1 sync */
+	int throttle;			/* 0 off, 1 s1 */
 	int64_t max_bytes, max_connections;
 	int log_level;
 };
 extern const struct hf_conf_schema hub_conf_schema;
+/* "off" or "s1" into conf->throttle; false when it is neither. */
+bool hub_conf_set_throttle(struct hub_conf *conf, const char *name);

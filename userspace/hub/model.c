@@ -387,6 +387,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 		return r;
 	m->loop = loop;
 	m->sync = cfg->sync;
+	hub_throttle_init(&m->throttle, cfg->throttle);
 	m->next_rid = hf_random_u64() & 0xffffff;
 	hf_list_init(&m->waits);
 	hf_list_init(&m->notes);

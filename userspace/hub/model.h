@@ -18,6 +18,7 @@ struct hub_model_cfg {
 	const char *dir, *host;
 	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */
 	bool sync;
+	bool throttle;			/* limits of an S1 unit: hub/throttle.h */
 	uint64_t max_bytes;
 };
 int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct hub_model **ret_m);

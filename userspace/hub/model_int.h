@@ -6,6 +6,7 @@
 #include "hub/fault.h"
 #include "hub/feedback.h"
 #include "hub/model.h"
+#include "hub/throttle.h"
 
 enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK };	/* state.mdb */
 enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
@@ -61,6 +62,7 @@ struct hub_model {
 	char *host, *client_ca_file;
 	struct hub_faults *faults;
 	struct hub_clients *clients;
+	struct hub_throttle throttle;
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
