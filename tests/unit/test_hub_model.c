@@ -287,12 +287,15 @@ static void test_partitions(void **state)
 	assert_int_equal(hub_event_scan(w->m, 0, see, &seen), 0);
 	assert_int_equal(seen.n, 60);
 	for (unsigned p = 0; p < HUB_PARTITIONS; p++) {
-		assert_int_equal(hub_event_partition(w->m, p, &tail), 0);
+		hub_event_partition(w->m, p, &tail);
 		assert_int_equal(tail.is_empty, seen.next[p] == 0);
 		if (tail.is_empty)
 			continue;
 		assert_int_equal(tail.begin_seq, 0);
-		assert_int_equal(tail.last_seq, seen.next[p] - 1);
+		assert_int_equal(tail.next_seq, seen.next[p]);
+		assert_int_equal(hub_event_scan(w->m, tail.last_offset, first, &e), 0);
+		assert_true(e.partition == p && e.partition_seq + 1 == tail.next_seq);
+		assert_int_equal(e.enqueued_ms, tail.last_enqueued_ms);
 		for (uint64_t n = 0; n < seen.next[p]; n++) {
 			struct hub_event_position at = { .by_partition_seq = true, .partition = p, .partition_seq = n };
 			uint64_t from = hub_event_seek(w->m, &at);
@@ -305,6 +308,31 @@ static void test_partitions(void **state)
 	}
 	struct hub_event_position later = { .enqueued_ms = INT64_MAX };
 	assert_int_equal(hub_event_seek(w->m, &later), 61);
+}
+
+/* Where nearly all events are of one partition, a search in another one ends early, and before the place. */
+static void test_sparse_partition(void **state)
+{
+	struct world *w = *state;
+	struct hub_event_position at = { .by_partition_seq = true, .partition_seq = 1 };
+	struct hub_error err;
+	struct hub_event e = { 0 };
+	uint64_t seq = 0, rare[2] = { 0 };
+
+	assert_int_equal(put(w, "a", NULL, "{}", NULL, &err), 0);
+	assert_int_equal(put(w, "b", NULL, "{}", NULL, &err), 0);
+	for (unsigned i = 0; i < 6000; i++) {
+		const char *id = i == 1500 || i == 4500 ? "b" : "a";
+
+		assert_int_equal(hub_event_append(w->m, find(w, id), "sas", hf_span("", 0), hf_span_str("x"), "Telemetry", &seq), 0);
+		if (*id == 'b')
+			rare[i > 3000] = seq;
+	}
+	assert_int_equal(commit(w), 0);
+	assert_int_equal(hub_event_scan(w->m, rare[1], first, &e), 0);
+	at.partition = e.partition;
+	assert_int_equal(e.partition_seq, 1);
+	assert_in_range(hub_event_seek(w->m, &at), 1, rare[1]);
 }
 
 static void test_retention(void **state)
@@ -328,6 +356,14 @@ static void test_retention(void **state)
 	o = hub_event_get(w->m, &at);
 	assert_non_null(o);
 	assert_true(at > 2000);
+	assert_int_equal(hub_event_first(w->m), at);
+	for (unsigned p = 0; p < HUB_PARTITIONS; p++) {
+		struct hub_event_tail tail;
+
+		hub_event_partition(w->m, p, &tail);
+		assert_int_equal(tail.begin_seq, tail.is_empty ? 0 : at - 1);	/* all are of one device */
+		assert_int_equal(tail.next_seq, tail.is_empty ? 0 : 4000);
+	}
 	json_decref(o);
 	close_model(w);
 	open_model(w, 8 << 20);
@@ -473,6 +509,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_partitions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sparse_partition, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),

@@ -9,7 +9,7 @@
 
 /* --- records ---------------------------------------------------------------------------------------------- */
 
-static int parse(uint64_t seq, struct hf_span value, struct hub_event *ret_event)
+int hub_event_parse(uint64_t seq, struct hf_span value, struct hub_event *ret_event)
 {
 	struct hf_cur c = hf_cur(value);
 	struct hub_event e = { .seq = seq };
@@ -55,7 +55,7 @@ int hub_event_scan(struct hub_model *m, uint64_t from, bool (*fn)(void *arg, con
 		int at = hf_cursor_seek(cur, hf_span(key, 8), &found, &value);
 
 		for (; at == 0; at = hf_cursor_next(cur, &found, &value)) {
-			r = parse(hub_key_seq(found), value, &e);
+			r = hub_event_parse(hub_key_seq(found), value, &e);
 			if (r != 0 || !fn(arg, &e))
 				break;
 		}
@@ -65,8 +65,11 @@ int hub_event_scan(struct hub_model *m, uint64_t from, bool (*fn)(void *arg, con
 	return r;
 }
 
+#define PROBE_MAX 256	/* events looked at for one step */
+
 struct probe {
 	const struct hub_event_position *at;
+	unsigned left;
 	bool past;		/* the first fitting event is at or after the position wanted */
 	bool found;
 };
@@ -76,23 +79,24 @@ static bool probe_one(void *arg, const struct hub_event *e)
 	struct probe *p = arg;
 
 	if (p->at->by_partition_seq && e->partition != p->at->partition)
-		return true;
+		return --p->left > 0;
 	p->found = true;
 	p->past = p->at->by_partition_seq ? e->partition_seq >= p->at->partition_seq : e->enqueued_ms >= p->at->enqueued_ms;
 	return false;
 }
 
-/* Both grow with the sequence number, so that halving finds the place. */
+/* Both grow with the sequence number, so that halving finds the place. Where a partition is so sparse that a step finds
+ * none of its events, the search ends: what comes before `low` is too early in any case. */
 uint64_t hub_event_seek(struct hub_model *m, const struct hub_event_position *at)
 {
 	uint64_t low = m->first_seq, high = m->committed_end;
 
 	while (low < high) {
 		uint64_t mid = low + (high - low) / 2;
-		struct probe p = { .at = at };
+		struct probe p = { .at = at, .left = PROBE_MAX };
 
-		if (hub_event_scan(m, mid, probe_one, &p) != 0)
-			return m->committed_end;
+		if (hub_event_scan(m, mid, probe_one, &p) != 0 || p.left == 0)
+			break;
 		if (!p.found || p.past)
 			high = mid;
 		else
@@ -101,43 +105,12 @@ uint64_t hub_event_seek(struct hub_model *m, const struct hub_event_position *at
 	return low;
 }
 
-struct tail { unsigned partition; struct hub_event_tail *out; };
-
-static bool take_first(void *arg, const struct hub_event *e)
+void hub_event_partition(struct hub_model *m, unsigned partition, struct hub_event_tail *ret_tail)
 {
-	struct tail *t = arg;
+	const struct hub_partition *p = &m->committed[partition];
 
-	if (e->partition != t->partition)
-		return true;
-	t->out->begin_seq = e->partition_seq;
-	t->out->is_empty = false;
-	return false;
-}
-
-static bool take_last(void *arg, const struct hub_event *e)
-{
-	struct tail *t = arg;
-
-	if (e->partition != t->partition)
-		return true;
-	t->out->last_seq = e->partition_seq;
-	t->out->last_offset = e->seq;
-	t->out->last_enqueued_ms = e->enqueued_ms;
-	return false;
-}
-
-int hub_event_partition(struct hub_model *m, unsigned partition, struct hub_event_tail *ret_tail)
-{
-	struct tail t = { partition, ret_tail };
-	struct hub_event_position last = { .by_partition_seq = true, .partition = partition };
-	int r;
-
-	*ret_tail = (struct hub_event_tail){ .is_empty = true };
-	r = hub_event_scan(m, m->first_seq, take_first, &t);
-	if (r != 0 || ret_tail->is_empty)
-		return r;
-	last.partition_seq = m->partition_committed[partition] - 1;
-	return hub_event_scan(m, hub_event_seek(m, &last), take_last, &t);
+	*ret_tail = (struct hub_event_tail){ .is_empty = p->first == p->next, .begin_seq = p->first, .next_seq = p->next,
+					     .last_offset = p->last_seq, .last_enqueued_ms = p->last_enqueued_ms };
 }
 
 /* --- properties ------------------------------------------------------------------------------------------- */
@@ -256,4 +229,9 @@ json_t *hub_event_get(struct hub_model *m, uint64_t *seq)
 uint64_t hub_event_end(struct hub_model *m)
 {
 	return m->next_seq;
+}
+
+uint64_t hub_event_first(struct hub_model *m)
+{
+	return m->committed_first;
 }

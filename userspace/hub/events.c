@@ -3,7 +3,8 @@
  *
  * Table "events", key: sequence number, big-endian. Value: enqueued ms le64, sequence number in its partition le64,
  * partition u8, five lengths le16, bag length le32, then identity, generation id, authentication method, model id,
- * source, bag, body. Table "partitions", key: partition u8; value: its next sequence number le64. */
+ * source, bag, body. Table "partitions", key: partition u8; value: struct hub_partition,
+ * its members le64 in the order next, first, last_seq, last_enqueued_ms. */
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
@@ -31,6 +32,13 @@ uint64_t hub_key_seq(struct hf_span key)
 	return v;
 }
 
+static uint8_t *le(uint8_t *p, uint64_t v, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		*p++ = (uint8_t)(v >> (8 * i));
+	return p;
+}
+
 /* The same for ever: FNV-1a of the device id, so that a device's events stay in one partition, in order. */
 static unsigned partition_of(const char *device_id)
 {
@@ -51,10 +59,15 @@ static int load_partitions(struct hub_model *m, struct hf_txn *txn)
 		r = hf_txn_get(txn, HUB_T_PARTITION, hf_span(&i, 1), &value);
 		if (r == 0) {
 			struct hf_cur c = hf_cur(value);
+			struct hub_partition p = { .next = hf_cur_le64(&c) };
 
-			m->partition_next[i] = hf_cur_le64(&c);
+			p.first = hf_cur_le64(&c);
+			p.last_seq = hf_cur_le64(&c);
+			p.last_enqueued_ms = (int64_t)hf_cur_le64(&c);
+			if (c.err)
+				return HF_ECORRUPT;
+			m->partitions[i] = p;
 		}
-		m->partition_committed[i] = m->partition_next[i];
 	}
 	return r == HF_ENOTFOUND ? 0 : r;
 }
@@ -64,15 +77,32 @@ int hub_partitions_write(struct hub_model *m)
 	int r = 0;
 
 	for (uint8_t i = 0; i < HUB_PARTITIONS && r == 0; i++) {
-		uint8_t value[8];
+		const struct hub_partition *p = &m->partitions[i];
+		uint64_t row[] = { p->next, p->first, p->last_seq, (uint64_t)p->last_enqueued_ms };
+		uint8_t value[sizeof row];
 
-		if (m->partition_next[i] == m->partition_committed[i])
+		if (p->next == m->committed[i].next && p->first == m->committed[i].first)
 			continue;
-		for (unsigned k = 0; k < 8; k++)
-			value[k] = (uint8_t)(m->partition_next[i] >> (8 * k));
-		r = hf_txn_put(m->event_txn, HUB_T_PARTITION, hf_span(&i, 1), hf_span(value, 8));
+		for (size_t k = 0; k < HF_ARRAY_LEN(row); k++)
+			le(value + 8 * k, row[k], 8);
+		r = hf_txn_put(m->event_txn, HUB_T_PARTITION, hf_span(&i, 1), hf_span(value, sizeof value));
 	}
 	return r;
+}
+
+void hub_events_committed(struct hub_model *m, bool ok)
+{
+	m->turn_bytes = 0;
+	if (ok) {
+		m->new_events |= m->committed_end != m->next_seq;
+		m->committed_end = m->next_seq;
+		m->committed_first = m->first_seq;
+		memcpy(m->committed, m->partitions, sizeof m->committed);
+	} else {
+		m->next_seq = m->committed_end;
+		m->first_seq = m->committed_first;
+		memcpy(m->partitions, m->committed, sizeof m->partitions);
+	}
 }
 
 int hub_events_load(struct hub_model *m)
@@ -95,9 +125,31 @@ int hub_events_load(struct hub_model *m)
 	}
 	if (r == 0)
 		r = load_partitions(m, txn);
-	m->committed_end = m->next_seq;
+	hub_events_committed(m, true);
+	m->new_events = false;
 	hf_txn_abort(&txn);
 	return r;
+}
+
+static int drop_oldest(struct hub_model *m, size_t *freed)
+{
+	struct hub_event e;
+	struct hf_span value;
+	uint8_t key[8];
+	int r;
+
+	hub_seq_key(m->first_seq, key);
+	r = hf_txn_get(m->event_txn, HUB_T_EVENT, hf_span(key, 8), &value);
+	if (r == 0)
+		r = hub_event_parse(m->first_seq, value, &e);
+	if (r == 0) {
+		m->partitions[e.partition].first = e.partition_seq + 1;
+		*freed += value.len + 32;
+		r = hf_txn_del(m->event_txn, HUB_T_EVENT, hf_span(key, 8));
+	}
+	if (r == 0 || r == HF_ENOTFOUND)
+		m->first_seq++;
+	return r == HF_ENOTFOUND ? 0 : r;
 }
 
 /* Frees the oldest events when over three quarters are used: pages come back only two commits later, so there
@@ -106,29 +158,16 @@ static int retain(struct hub_model *m)
 {
 	struct hf_db_usage u;
 	size_t want, freed = 0;
-	uint64_t n = 0;
-	uint8_t key[8];
+	uint64_t before = m->first_seq;
 	int r = hf_db_usage(m->event_txn, &u);
 
 	if (r != 0 || u.used_pages < u.map_pages / 4 * 3)
 		return r;
 	want = hf_min(m->max_event_bytes / 16, (size_t)2 * TURN_MAX);
-	while (freed < want && m->first_seq + 1 < m->next_seq) {
-		struct hf_span value;
-
-		hub_seq_key(m->first_seq, key);
-		r = hf_txn_get(m->event_txn, HUB_T_EVENT, hf_span(key, 8), &value);
-		if (r == 0) {
-			freed += value.len + 32;
-			r = hf_txn_del(m->event_txn, HUB_T_EVENT, hf_span(key, 8));
-		}
-		if (r != 0 && r != HF_ENOTFOUND)
-			return r;
-		m->first_seq++;
-		n++;
-	}
-	hf_log(HF_LOG_DEBUG, "hub.retention", "dropped the %llu oldest events", (unsigned long long)n);
-	return 0;
+	while (r == 0 && freed < want && m->first_seq + 1 < m->next_seq)
+		r = drop_oldest(m, &freed);
+	hf_log(HF_LOG_DEBUG, "hub.retention", "dropped the %llu oldest events", (unsigned long long)(m->first_seq - before));
+	return r;
 }
 
 static int event_txn(struct hub_model *m)
@@ -147,13 +186,6 @@ static int event_txn(struct hub_model *m)
 	return r == 0 ? retain(m) : r;
 }
 
-static uint8_t *le(uint8_t *p, uint64_t v, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		*p++ = (uint8_t)(v >> (8 * i));
-	return p;
-}
-
 int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
 		     struct hf_span body, const char *message_source, uint64_t *ret_seq)
 {
@@ -161,6 +193,8 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
 	struct hf_span part[7] = { hf_span_str(ident->id), hf_span_str(ident->generation_id), hf_span_str(auth_type),
 				   hf_span_str(e->model_id), hf_span_str(message_source), bag, body };
 	unsigned partition = partition_of(ident->device_id);
+	struct hub_partition *in = &m->partitions[partition];
+	int64_t now = hf_clock_wall_ms();
 	size_t len = FIXED;
 	uint8_t key[8], *p;
 	void *mem;
@@ -177,8 +211,8 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
 	r = hf_txn_reserve(m->event_txn, HUB_T_EVENT, hf_span(key, 8), len, true, &mem);
 	if (r != 0)
 		return r;
-	p = le(mem, (uint64_t)hf_clock_wall_ms(), 8);
-	p = le(p, m->partition_next[partition]++, 8);
+	p = le(mem, (uint64_t)now, 8);
+	p = le(p, in->next, 8);
 	p = le(p, partition, 1);
 	for (unsigned i = 0; i < 5; i++)
 		p = le(p, part[i].len, 2);
@@ -189,6 +223,9 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
 			p += part[i].len;
 		}
 	m->turn_bytes += len + 64;
+	in->next++;
+	in->last_seq = m->next_seq;
+	in->last_enqueued_ms = now;
 	*ret_seq = m->next_seq++;
 	return 0;
 }

@@ -216,17 +216,10 @@ int hub_event_flush(struct hub_model *m)
 		r = hf_txn_commit(&m->event_txn);
 	else
 		hf_txn_abort(&m->event_txn);
-	m->turn_bytes = 0;
-	if (r != 0) {
-		memcpy(m->partition_next, m->partition_committed, sizeof m->partition_next);
-		m->next_seq = m->committed_end;
+	hub_events_committed(m, r == 0);
+	if (r != 0)
 		m->turn_err = r;
-		return r;
-	}
-	m->new_events |= m->committed_end != m->next_seq;
-	m->committed_end = m->next_seq;
-	memcpy(m->partition_committed, m->partition_next, sizeof m->partition_next);
-	return 0;
+	return r;
 }
 
 /* After a failure the dirty sets stay, so that the next commit tries those records again. */

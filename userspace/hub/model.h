@@ -86,6 +86,7 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
  * out: the one found. Committed events only. */
 json_t *hub_event_get(struct hub_model *m, uint64_t *seq);
 uint64_t hub_event_end(struct hub_model *m);	/* next sequence number */
+uint64_t hub_event_first(struct hub_model *m);	/* older ones are gone */
 #define HUB_PARTITIONS 4
 struct hub_event {
 	uint64_t seq, partition_seq;
@@ -95,11 +96,13 @@ struct hub_event {
 };
 /* Committed events with a sequence number of at least `from`, oldest first, until fn returns false. fn must copy. */
 int hub_event_scan(struct hub_model *m, uint64_t from, bool (*fn)(void *arg, const struct hub_event *e), void *arg);
-/* First sequence number at or after which events have at least that number in their partition, or that time. */
+/* A sequence number before which no event has that number in its partition, or that time. By time it is the place itself;
+ * by number earlier events may follow, to be skipped. Looks at a bounded number of events. */
 struct hub_event_position { bool by_partition_seq; unsigned partition; uint64_t partition_seq; int64_t enqueued_ms; };
 uint64_t hub_event_seek(struct hub_model *m, const struct hub_event_position *at);
-struct hub_event_tail { bool is_empty; uint64_t begin_seq, last_seq, last_offset; int64_t last_enqueued_ms; };
-int hub_event_partition(struct hub_model *m, unsigned partition, struct hub_event_tail *ret_tail);
+/* begin_seq: of the oldest event kept. next_seq - 1, last_offset, last_enqueued_ms: of the newest, also when it is gone. */
+struct hub_event_tail { bool is_empty; uint64_t begin_seq, next_seq, last_offset; int64_t last_enqueued_ms; };
+void hub_event_partition(struct hub_model *m, unsigned partition, struct hub_event_tail *ret_tail);
 /* The stamp iothub-connection-auth-method. */
 void hub_event_auth_method(const struct hub_event *e, struct hf_buf *out);
 /* System properties: key in a bag and name at the service side; name NULL: never shown. Ends with key NULL. */

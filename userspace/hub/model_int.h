@@ -51,6 +51,13 @@ struct hub_note {		/* told to listeners after the commit */
 	char id[HF_IDENT_MAX + 1];
 };
 
+/* What is known of one partition without reading events. */
+struct hub_partition {
+	uint64_t first, next;		/* sequence numbers of the oldest event kept and of the next to come */
+	uint64_t last_seq;		/* of the newest event, in the hub */
+	int64_t last_enqueued_ms;
+};
+
 struct hub_feedback_queue {
 	struct hf_list items;		/* struct hub_feedback_item, oldest first */
 	unsigned n, fresh;		/* fresh: became available and listeners do not know */
@@ -81,8 +88,8 @@ struct hub_model {
 	uint64_t feedback_seq;
 	struct hf_timer *tick;			/* runs while time has something to end */
 
-	uint64_t next_seq, first_seq, committed_end;
-	uint64_t partition_next[HUB_PARTITIONS], partition_committed[HUB_PARTITIONS];
+	uint64_t next_seq, first_seq, committed_end, committed_first;
+	struct hub_partition partitions[HUB_PARTITIONS], committed[HUB_PARTITIONS];
 	size_t turn_bytes, max_event_bytes;
 	bool new_events;
 	int turn_err;				/* of a commit in the middle of a turn */
@@ -147,6 +154,8 @@ int hub_feedback_outcome(struct hub_model *m, const struct hub_ident *device, co
 /* events.c, methods.c, policy.c */
 int hub_events_load(struct hub_model *m);
 int hub_partitions_write(struct hub_model *m);	/* before the commit of event_txn */
+void hub_events_committed(struct hub_model *m, bool ok);	/* after it */
+int hub_event_parse(uint64_t seq, struct hf_span value, struct hub_event *ret_event);
 void hub_seq_key(uint64_t seq, uint8_t out[8]);
 uint64_t hub_key_seq(struct hf_span key);
 void hub_methods_fini(struct hub_model *m);
