@@ -21,8 +21,13 @@ class Rest:
     def __init__(self, ca, connection_string, address=HUB_IP):
         parts = dict(p.split("=", 1) for p in connection_string.split(";"))
         self.token = sas_token(parts["SharedAccessKey"], HUB_NAME, policy=parts["SharedAccessKeyName"])
-        context = ssl.create_default_context(cafile=ca)
-        sock = socket.create_connection((address, 443), 30)
+        self.ca, self.address = ca, address
+        self.connect()
+
+    def connect(self):
+        """A new connection, e.g. after the hub was restarted."""
+        context = ssl.create_default_context(cafile=self.ca)
+        sock = socket.create_connection((self.address, 443), 30)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.http = http.client.HTTPSConnection(HUB_NAME)
         self.http.sock = context.wrap_socket(sock, server_hostname=HUB_NAME)

@@ -154,21 +154,34 @@ static bool chain_holds(struct hub_model *m, const char *target, const char *cha
 	return below != NULL;
 }
 
+/* The $edgeHub that ends the chain, NULL when the chain does not hold. */
+static const struct hub_ident *chain_actor(struct hub_model *m, const char *target, const char *chain)
+{
+	const struct hub_ident *hub;
+	struct hf_span actor;
+	char id[HF_IDENT_MAX + 1];
+
+	if (!chain_holds(m, target, chain, &actor))
+		return NULL;
+	snprintf(id, sizeof id, "%.*s/$edgeHub", (int)actor.len, (const char *)actor.ptr);
+	hub = hub_ident_find(m, hf_span_str(id));
+	return hub && hub->enabled ? hub : NULL;
+}
+
+bool hub_chain_holds(struct hub_model *m, const char *target, const char *auth_chain)
+{
+	return chain_actor(m, target, auth_chain) != NULL;
+}
+
 const char *hub_claim_act_as(struct hub_model *m, const struct hub_claim *claim, const struct hub_ident *ident,
 			     const char *auth_chain)
 {
 	const struct hub_ident *signer = ident;
 
 	if (auth_chain && *auth_chain) {
-		struct hf_span actor;
-		char hub_id[HF_IDENT_MAX + 1];
-
-		if (!chain_holds(m, ident->id, auth_chain, &actor))
+		signer = chain_actor(m, ident->id, auth_chain);
+		if (!signer)
 			return "auth-chain does not hold";
-		snprintf(hub_id, sizeof hub_id, "%.*s/$edgeHub", (int)actor.len, (const char *)actor.ptr);
-		signer = hub_ident_find(m, hf_span_str(hub_id));
-		if (!signer || !signer->enabled)
-			return "acting gateway unknown or disabled";
 	}
 	if (claim->is_policy) {
 		if (!(claim->rights & HUB_DEVICE_CONNECT))

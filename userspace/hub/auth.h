@@ -21,6 +21,8 @@ bool hub_claim_covers(const struct hub_claim *claim, const char *device, const c
 /* May the bearer act as this identity? auth_chain: "target;...;actor" of a nested gateway, or NULL or "". */
 const char *hub_claim_act_as(struct hub_model *m, const struct hub_claim *claim, const struct hub_ident *ident,
 			     const char *auth_chain);
+/* Does the chain lead from target, parent by parent, to an actor whose $edgeHub is enabled? */
+bool hub_chain_holds(struct hub_model *m, const char *target, const char *auth_chain);
 /* May the holder of the peer certificate of tls act as this identity? */
 const char *hub_cert_act_as(struct hub_model *m, struct hf_tls *tls, const struct hub_ident *ident);
 /* The identity exists, and it and its device are enabled. *ret_ident on yes. */

@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/map.h"
 #include "core/util.h"
+#include "hub/auth.h"
 
 #include <errno.h>
 
@@ -20,6 +21,20 @@ static void on_ident_change(void *arg, const char *id)
 	hub_client_cut(arg, id, "the identity was deleted, disabled or re-keyed");
 }
 
+/* Gateways act for children only as long as they are their parents. */
+static void on_scopes(void *arg)
+{
+	struct hub_model *m = arg;
+	struct hf_list *pos, *tmp;
+
+	hf_list_for_each_safe(pos, tmp, &hub_model_clients(m)->all) {
+		struct hub_client *client = hf_container_of(pos, struct hub_client, all_node);
+
+		if (client->auth_chain && !hub_chain_holds(m, client->id, client->auth_chain))
+			client->cut(client->arg, "its auth-chain no longer holds");
+	}
+}
+
 int hub_clients_create(struct hub_model *m, struct hub_clients **ret_clients)
 {
 	struct hub_clients *c = calloc(1, sizeof *c);
@@ -32,6 +47,7 @@ int hub_clients_create(struct hub_model *m, struct hub_clients **ret_clients)
 		return -ENOMEM;
 	}
 	hub_on_ident_change(m, on_ident_change, m);
+	hub_on_scopes(m, on_scopes, m);
 	*ret_clients = c;
 	return 0;
 }

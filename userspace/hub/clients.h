@@ -15,6 +15,7 @@ struct hub_client {
 	 * within the call; cut may come again until then. */
 	void (*cut)(void *arg, const char *why);
 	void *arg;
+	char *auth_chain;		/* by which a gateway acts for the identity, NULL = nobody does; the head's */
 	char id[HF_IDENT_MAX + 1];
 };
 int hub_clients_create(struct hub_model *m, struct hub_clients **ret_clients);

@@ -71,6 +71,7 @@ static void session_free(struct hub_session *s)
 		hub_wait_cancel(&s->acks.wait);
 	free(s->acks.ids);
 	free(s->will_topic);
+	free(s->client.auth_chain);
 	hf_buf_fini(&s->will_body);
 	hf_buf_fini(&s->in);
 	json_decref(s->filters);

@@ -138,12 +138,14 @@ static int parse_status(struct hub_ident *io, const json_t *doc, struct hub_erro
 	return why ? set_text(&io->status_reason, json_string_value(why)) : 0;
 }
 
-/* What the document says about the parent, NULL when it says nothing. For a leaf deviceScope decides. */
-static int parse_scopes(const struct hub_ident *old, bool is_edge, const json_t *doc, const char **ret_device,
-			const char **ret_parent, struct hub_error *err)
+/* What the document says about the parent, NULL when it says nothing. For a leaf deviceScope decides; the deviceScope
+ * of an edge device is the hub's own, also in a document that makes it a leaf. */
+static int parse_scopes(const struct hub_ident *now, bool was_edge, const json_t *doc, const char **ret_parent,
+			struct hub_error *err)
 {
 	const json_t *scope = json_object_get(doc, "deviceScope"), *parents = json_object_get(doc, "parentScopes");
 	const char *text = json_string_value(scope), *parent = NULL;
+	bool same;
 
 	if (!text_or_null(scope) || (parents && !json_is_null(parents) && !json_is_array(parents)))
 		return BAD(err, "deviceScope must be text and parentScopes an array");
@@ -156,21 +158,22 @@ static int parse_scopes(const struct hub_ident *old, bool is_edge, const json_t 
 			return BAD(err, "parentScopes must hold text");
 		parent = first ? json_string_value(first) : "";
 	}
-	if (!is_edge && scope)
+	same = text && strcmp(text, now->device_scope) == 0;
+	if (!now->is_edge && scope && !(was_edge && same))
 		parent = text ? text : "";
-	if (is_edge && text && *text && strcmp(text, old->device_scope ? old->device_scope : "") != 0)
+	if (now->is_edge && text && *text && !same)
 		return hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope",
 				  "the deviceScope of an edge device is made by the hub; use parentScopes");
-	*ret_device = text;
 	*ret_parent = parent;
 	return 0;
 }
 
-int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const char **ret_device_scope,
-		    const char **ret_parent_scope, struct hub_error *err)
+int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const char **ret_parent_scope,
+		    struct hub_error *err)
 {
 	const json_t *cap = json_object_get(doc, "capabilities"), *edge = json_object_get(cap, "iotEdge");
 	const json_t *auth = json_object_get(doc, "authentication"), *by = json_object_get(doc, "managedBy");
+	bool was_edge = io->is_edge;
 	int r;
 
 	if (!json_is_object(doc))
@@ -188,5 +191,5 @@ int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const 
 		return r;
 	if (edge)
 		io->is_edge = json_is_true(edge);
-	return parse_scopes(io, io->is_edge, doc, ret_device_scope, ret_parent_scope, err);
+	return parse_scopes(io, was_edge, doc, ret_parent_scope, err);
 }

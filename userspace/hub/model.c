@@ -62,6 +62,12 @@ void hub_on_ident_change(struct hub_model *m, void (*fn)(void *arg, const char *
 		hf_log(HF_LOG_ERR, "hub.listeners", "too many listeners for identity changes");
 }
 
+void hub_on_scopes(struct hub_model *m, void (*fn)(void *arg), void *arg)
+{
+	if (hub_listen(&m->on_scopes, (void (*)(void))fn, arg) != 0)
+		hf_log(HF_LOG_ERR, "hub.listeners", "too many listeners for scopes");
+}
+
 void hub_on_desired(struct hub_model *m, void (*fn)(void *arg, const char *id, const json_t *patch, int64_t version),
 		    void *arg)
 {
@@ -177,6 +183,12 @@ static void mark(struct hub_model *m, struct hf_map *set, const char *id)
 void hub_dirty_ident(struct hub_model *m, const char *id) { mark(m, m->dirty_idents, id); }
 void hub_dirty_twin(struct hub_model *m, const char *id) { mark(m, m->dirty_twins, id); }
 
+void hub_scopes_changed(struct hub_model *m)
+{
+	m->new_scopes = true;
+	hub_model_touch(m);
+}
+
 static int write_dirty(struct hub_model *m)
 {
 	struct hf_span id;
@@ -248,6 +260,16 @@ static int commit(struct hub_model *m)
 	return r;
 }
 
+/* One call for however many changes. */
+static void tell_all(struct hub_model *m, const struct hub_listeners *l, bool *flag)
+{
+	bool news = *flag;
+
+	*flag = false;
+	for (unsigned i = 0; news && i < l->n && !m->closing; i++)
+		((void (*)(void *))l->at[i].fn)(l->at[i].arg);
+}
+
 static void turn_end(void *arg)
 {
 	struct hub_model *m = arg;
@@ -273,11 +295,8 @@ static void turn_end(void *arg)
 		hf_list_del(&w->node);
 		w->fn(w->arg, r);
 	}
-	if (m->new_events) {
-		m->new_events = false;
-		for (unsigned i = 0; i < m->on_event.n && !m->closing; i++)
-			((void (*)(void *))m->on_event.at[i].fn)(m->on_event.at[i].arg);
-	}
+	tell_all(m, &m->on_scopes, &m->new_scopes);
+	tell_all(m, &m->on_event, &m->new_events);
 }
 
 void hub_commit_wait(struct hub_model *m, struct hub_wait *wait, void (*fn)(void *arg, int err), void *arg)

@@ -63,6 +63,8 @@ const struct hub_ident *hub_module_next(struct hub_model *m, const char *device_
 void hub_ident_connected(struct hub_model *m, const char *id, bool connected);	/* counts and stamps */
 /* Told when an identity is deleted, disabled or re-keyed: device heads close its connections. */
 void hub_on_ident_change(struct hub_model *m, void (*fn)(void *arg, const char *id), void *arg);
+/* Told after a commit in which parents changed: who acts for a child that is no longer his is cut. */
+void hub_on_scopes(struct hub_model *m, void (*fn)(void *arg), void *arg);
 
 /* --- twins --------------------------------------------------------------------------------------------- */
 json_t *hub_twin_doc(struct hub_model *m, const struct hub_ident *ident);		/* service view, 5.5; new ref */

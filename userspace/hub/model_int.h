@@ -91,11 +91,11 @@ struct hub_model {
 	uint64_t next_seq, first_seq, committed_end, committed_first;
 	struct hub_partition partitions[HUB_PARTITIONS], committed[HUB_PARTITIONS];
 	size_t turn_bytes, max_event_bytes;
-	bool new_events;
+	bool new_events, new_scopes;		/* listeners are told after the commit */
 	int turn_err;				/* of a commit in the middle of a turn */
 
 	struct hf_list waits, notes;
-	struct hub_listeners on_ident, on_desired, on_c2d, on_event, on_feedback;
+	struct hub_listeners on_ident, on_scopes, on_desired, on_c2d, on_event, on_feedback;
 
 	struct hf_map *sinks;			/* id -> struct hub_method_sink */
 	struct hf_list calls;			/* struct pending_call */
@@ -109,6 +109,7 @@ int hub_state_txn(struct hub_model *m, struct hf_txn **ret_txn);
 int hub_event_flush(struct hub_model *m);		/* commits the events of this turn so far */
 void hub_dirty_ident(struct hub_model *m, const char *id);
 void hub_dirty_twin(struct hub_model *m, const char *id);
+void hub_scopes_changed(struct hub_model *m);		/* a parent was given, taken or changed */
 int hub_listen(struct hub_listeners *l, void (*fn)(void), void *arg);
 void hub_note(struct hub_model *m, enum hub_note_kind kind, const char *id, json_t *patch_take, int64_t version);
 int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
@@ -122,13 +123,15 @@ int hub_registry_load(struct hub_model *m);
 int hub_registry_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id);
 void hub_registry_fini(struct hub_model *m);
 void hub_ident_free(struct hub_ident *i);
-/* Reads status, authentication, capabilities and scopes of doc into *io (a copy of the present state). */
-int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const char **ret_device_scope,
-		    const char **ret_parent_scope, struct hub_error *err);
+/* Reads status, authentication and capabilities of doc into *io (a copy of the present state). *ret_parent_scope: what
+ * doc says about the parent, "" = none, NULL = nothing. HF_EINVALID, -ENOMEM. */
+int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const char **ret_parent_scope,
+		    struct hub_error *err);
 char *hub_new_key(void);
 bool hub_id_valid(const char *id);
 /* scope.c */
 struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope);
+/* May child, whose own device_scope is settled, have the parent that owns parent_scope? 0 or HF_EINVALID (400028). */
 int hub_scope_check(struct hub_model *m, const struct hub_ident *child, const char *parent_scope, struct hub_error *err);
 
 /* twins.c */

@@ -308,7 +308,7 @@ static int load_one(struct hub_model *m, const json_t *o)
 	const char *module = json_string_value(json_object_get(o, "moduleId"));
 	const char *etag = json_string_value(json_object_get(o, "etag"));
 	const char *generation = json_string_value(json_object_get(o, "generationId"));
-	const char *scope = json_string_value(json_object_get(o, "deviceScope")), *unused = NULL, *parent = NULL;
+	const char *scope = json_string_value(json_object_get(o, "deviceScope")), *parent = NULL;
 	const json_t *times = json_object_get(o, "times");
 	struct hub_entry *e;
 	int r;
@@ -323,7 +323,7 @@ static int load_one(struct hub_model *m, const json_t *o)
 	    !dup_to(&e->ident.device_scope, scope ? scope : ""))
 		r = -ENOMEM;
 	else
-		r = hub_ident_parse(&e->ident, o, true, &unused, &parent, NULL);
+		r = hub_ident_parse(&e->ident, o, true, &parent, NULL);
 	if (r == 0 && parent) {
 		free(e->ident.parent_scope);
 		r = dup_to(&e->ident.parent_scope, parent) ? 0 : -ENOMEM;
@@ -415,33 +415,30 @@ static int new_generation(struct hub_model *m, struct hub_ident *i)
 	return asprintf(&i->generation_id, "%lld", (long long)m->last_ticks) < 0 ? (i->generation_id = NULL, -ENOMEM) : 0;
 }
 
-/* Scopes of the new state: an edge device owns one, a leaf's is its parent's. */
+/* Scopes of the new state: an edge device owns one, a leaf's is its parent's. parent NULL: as it was. */
 static int settle_scopes(struct hub_model *m, struct hub_ident *now, const char *parent, struct hub_error *err)
 {
-	char *device = NULL, *up = NULL;
-	int r;
+	char *device = NULL, *up = strdup(parent ? parent : now->parent_scope);
 
-	if (!parent)
-		parent = now->parent_scope;
-	if (*parent) {
-		r = hub_scope_check(m, now, parent, err);
-		if (r != 0)
-			return r;
-	}
-	up = strdup(parent);
 	if (now->is_edge && asprintf(&device, HUB_SCOPE_PREFIX "%s-%s", now->device_id, now->generation_id) < 0)
 		device = NULL;
 	else if (!now->is_edge)
-		device = strdup(parent);
+		device = up ? strdup(up) : NULL;
 	if (!up || !device) {
 		free(up);
 		free(device);
 		return -ENOMEM;
 	}
-	free(now->parent_scope);
 	free(now->device_scope);
-	now->parent_scope = up;
 	now->device_scope = device;
+	int r = *up ? hub_scope_check(m, now, up, err) : 0;
+
+	if (r != 0) {
+		free(up);
+		return r;
+	}
+	free(now->parent_scope);
+	now->parent_scope = up;
 	return 0;
 }
 
@@ -449,8 +446,10 @@ static void count_child(struct hub_model *m, const char *scope, int delta)
 {
 	struct hub_entry *parent = hub_scope_owner(m, scope);
 
-	if (parent)
-		parent->n_children += (unsigned)delta;
+	if (!parent)
+		return;
+	parent->n_children += (unsigned)delta;
+	hub_scopes_changed(m);
 }
 
 static int add_entry(struct hub_model *m, struct hub_entry *e)
@@ -470,13 +469,13 @@ static int create(struct hub_model *m, const char *device_id, const char *module
 		  struct hub_entry **ret_e, struct hub_error *err)
 {
 	struct hub_entry *e = entry_new(m, device_id, module_id);
-	const char *scope = NULL, *parent = NULL;
+	const char *parent = NULL;
 	int r = e ? new_generation(m, &e->ident) : -ENOMEM;
 
 	if (r == 0)
 		r = new_etag(&e->ident);
 	if (r == 0)
-		r = hub_ident_parse(&e->ident, doc, true, &scope, &parent, err);
+		r = hub_ident_parse(&e->ident, doc, true, &parent, err);
 	if (r == 0 && !module_id)
 		r = settle_scopes(m, &e->ident, parent, err);
 	if (r != 0) {
@@ -539,14 +538,14 @@ static bool differs(const char *a, const char *b)
 
 static int update(struct hub_model *m, struct hub_entry *e, const json_t *doc, struct hub_error *err)
 {
-	const char *scope = NULL, *parent = NULL;
+	const char *parent = NULL;
 	struct hub_ident now;
 	bool was_edge = e->ident.is_edge, cut;
 	int r = ident_copy(&e->ident, &now);
 
 	if (r != 0)
 		return r;
-	r = hub_ident_parse(&now, doc, false, &scope, &parent, err);
+	r = hub_ident_parse(&now, doc, false, &parent, err);
 	if (r == 0)
 		r = new_etag(&now);
 	if (r == 0 && !now.module_id)
@@ -563,12 +562,15 @@ static int update(struct hub_model *m, struct hub_entry *e, const json_t *doc, s
 	      differs(now.primary_key, e->ident.primary_key) || differs(now.secondary_key, e->ident.secondary_key) ||
 	      differs(now.primary_thumb, e->ident.primary_thumb) ||
 	      differs(now.secondary_thumb, e->ident.secondary_thumb);
-	count_child(m, e->ident.parent_scope, -1);
+	if (differs(now.parent_scope, e->ident.parent_scope)) {
+		count_child(m, e->ident.parent_scope, -1);
+		count_child(m, now.parent_scope, 1);
+	}
 	hub_ident_free(&e->ident);
 	e->ident = now;
-	count_child(m, e->ident.parent_scope, 1);
 	hub_dirty_ident(m, e->ident.id);
 	if (cut) {
+		hub_scopes_changed(m);
 		hub_note(m, HUB_NOTE_IDENT, e->ident.id, NULL, 0);
 		for (size_t i = 0; i < e->n_modules && !e->ident.enabled; i++)
 			hub_note(m, HUB_NOTE_IDENT, e->modules[i]->ident.id, NULL, 0);
@@ -642,22 +644,30 @@ int hub_ident_put(struct hub_model *m, const char *device_id, const char *module
 	return r;
 }
 
-/* Children of a deleted or demoted edge device are free again. */
-static void free_children(struct hub_model *m, struct hub_entry *parent)
+static bool is_child(const struct hub_ident *c, const struct hub_ident *parent)
 {
+	return *c->parent_scope && strcmp(c->parent_scope, parent->device_scope) == 0;
+}
+
+/* Children of a deleted edge device are free again. -ENOMEM: none is. */
+static int free_children(struct hub_model *m, struct hub_entry *parent)
+{
+	for (size_t i = 0; i < m->n_devices && parent->n_children; i++)
+		if (is_child(&m->devices[i]->ident, &parent->ident) && new_etag(&m->devices[i]->ident) != 0)
+			return -ENOMEM;
 	for (size_t i = 0; i < m->n_devices && parent->n_children; i++) {
 		struct hub_ident *c = &m->devices[i]->ident;
 
-		if (!*c->parent_scope || strcmp(c->parent_scope, parent->ident.device_scope) != 0)
+		if (!is_child(c, &parent->ident))
 			continue;
 		c->parent_scope[0] = '\0';
 		if (!c->is_edge)
 			c->device_scope[0] = '\0';
 		parent->n_children--;
-		if (new_etag(c) != 0)
-			hf_log(HF_LOG_WARN, "hub.registry", "%s keeps its etag: no memory", c->id);
 		hub_dirty_ident(m, c->id);
 	}
+	hub_scopes_changed(m);
+	return 0;
 }
 
 int hub_ident_delete(struct hub_model *m, const char *device_id, const char *module_id, const char *if_match,
@@ -672,7 +682,10 @@ int hub_ident_delete(struct hub_model *m, const char *device_id, const char *mod
 		return hub_refuse(err, HF_ESTALE, 412, 412001, "PreconditionFailed", "the etag of %s is %s",
 				  e->ident.id, e->ident.etag);
 	if (!module_id) {
-		free_children(m, e);
+		int r = free_children(m, e);
+
+		if (r != 0)
+			return r;
 		count_child(m, e->ident.parent_scope, -1);
 		while (e->n_modules)
 			remove_entry(m, e->modules[e->n_modules - 1]);

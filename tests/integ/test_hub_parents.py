@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parent and child: each rule broken on purpose over REST; the positive paths; what a deletion or a change of kind does."""
+import json
+import os
+
+import hubrest
+import mqttwire
+import pytest
+from labctl import REPO
+from labkit.identity import sas_token
+from labkit.procs import wait_for
+from labkit.world import HUB_IP, HUB_NAME
+
+pytestmark = pytest.mark.hub
+LAB = {"children": 1}
+SERVICE = os.path.join(REPO, "tests", "sdk", "service.js")
+
+
+@pytest.fixture(scope="module")
+def rest(lab):
+    with lab.inside("hub"):
+        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
+    yield r
+    r.close()
+
+
+def put(rest, device, if_match=None, **members):
+    """The document after a PUT that must work."""
+    status, headers, doc = rest.call("PUT", f"/devices/{device}", {"deviceId": device, **members},
+                                     {"If-Match": if_match} if if_match else None)
+    assert status == 200, doc
+    assert headers["ETag"] == f'"{doc["etag"]}"'
+    return doc
+
+
+def edge(rest, device, *parents):
+    return put(rest, device, capabilities={"iotEdge": True}, parentScopes=list(parents))
+
+
+def get(rest, device):
+    status, _, doc = rest.call("GET", f"/devices/{device}")
+    assert status == 200, doc
+    return doc
+
+
+def refused(answer, status=400, name="InvalidDeviceScope"):
+    """Envelope 1, and the header that names the error; returns its text."""
+    got, headers, doc = answer
+    assert got == status, doc
+    assert headers["iothub-errorcode"] == name and headers["Content-Type"].startswith("application/json")
+    code, _, text = doc["Message"].partition(";")
+    assert code == f"ErrorCode:{name}" and text and doc["ExceptionMessage"].startswith("Tracking ID:")
+    return text
+
+
+def parents(rest, device):
+    """(deviceScope, parentScopes), the same in identity, twin and query."""
+    doc, twin = get(rest, device), rest.call("GET", f"/twins/{device}")[2]
+    (row,), _ = rest.query(f"SELECT * FROM devices WHERE deviceId = '{device}'")
+    result = doc.get("deviceScope"), doc["parentScopes"]
+    for view in (twin, row):
+        assert (view.get("deviceScope"), view["parentScopes"]) == result
+    assert twin["deviceEtag"] == doc["etag"]
+    return result
+
+
+def children_of(rest, scope):
+    rows, _ = rest.query(f"select deviceId from devices where array_contains(parentScopes, '{scope}')")
+    return [r["deviceId"] for r in rows]
+
+
+# --- what is right --------------------------------------------------------------------------------------------
+
+
+def test_a_leaf_has_one_parent_and_a_parent_many_children(rest):
+    a, b = edge(rest, "one-a"), edge(rest, "one-b")
+    assert a["deviceScope"] == f"ms-azure-iot-edge://one-a-{a['generationId']}" and a["parentScopes"] == []
+    for n in range(3):
+        put(rest, f"one-{n}", deviceScope=a["deviceScope"])
+        assert parents(rest, f"one-{n}") == (a["deviceScope"], [a["deviceScope"]])
+    assert children_of(rest, a["deviceScope"]) == ["one-0", "one-1", "one-2"]
+
+    put(rest, "one-1", "*", deviceScope=b["deviceScope"])		# moved: one parent, not two
+    assert parents(rest, "one-1") == (b["deviceScope"], [b["deviceScope"]])
+    assert children_of(rest, a["deviceScope"]) == ["one-0", "one-2"] and children_of(rest, b["deviceScope"]) == ["one-1"]
+    put(rest, "one-1", "*", deviceScope="")
+    assert parents(rest, "one-1") == (None, [])
+    put(rest, "one-1", "*", parentScopes=[b["deviceScope"]])		# parentScopes will do, too
+    assert parents(rest, "one-1") == (b["deviceScope"], [b["deviceScope"]])
+    put(rest, "one-1", "*", status="disabled")				# no word about the parent: it stays
+    assert parents(rest, "one-1") == (b["deviceScope"], [b["deviceScope"]])
+    put(rest, "one-1", "*", deviceScope=None)
+    assert parents(rest, "one-1") == (None, [])
+
+
+def test_gateways_nest_by_parent_scopes(rest):
+    scopes = []
+    for layer in range(5):
+        doc = edge(rest, f"nest-{layer}", *scopes[-1:])
+        assert doc["parentScopes"] == scopes[-1:]
+        scopes.append(doc["deviceScope"])
+    put(rest, "nest-leaf", deviceScope=scopes[4])
+    assert parents(rest, "nest-4") == (scopes[4], [scopes[3]])
+    put(rest, "nest-4", "*", status="enabled")
+    assert parents(rest, "nest-4") == (scopes[4], [scopes[3]])
+    put(rest, "nest-4", "*", deviceScope=scopes[4], parentScopes=[])
+    assert parents(rest, "nest-4") == (scopes[4], [])
+    assert parents(rest, "nest-leaf") == (scopes[4], [scopes[4]])
+
+
+# --- each rule, broken ------------------------------------------------------------------------------------------
+
+
+def test_two_parents(rest):
+    a, b = edge(rest, "two-a"), edge(rest, "two-b")
+    both = [a["deviceScope"], b["deviceScope"]]
+    body = {"deviceId": "two-x", "parentScopes": both}
+    assert "one parent" in refused(rest.call("PUT", "/devices/two-x", body))
+    refused(rest.call("PUT", "/devices/two-x", {**body, "capabilities": {"iotEdge": True}}))
+    assert rest.call("GET", "/devices/two-x")[0] == 404
+
+
+@pytest.mark.parametrize("scope", ["ms-azure-iot-edge://nobody-638000000000000000", "nonsense", "ms-azure-iot-edge://",
+                                   "ms-azure-iot-edge://rule-edge-1"])
+def test_a_scope_that_belongs_to_no_edge_device(rest, scope):
+    if rest.call("GET", "/devices/rule-edge")[0] == 404:
+        edge(rest, "rule-edge")
+        put(rest, "rule-leaf")
+    before = get(rest, "rule-leaf")
+    refused(rest.call("PUT", "/devices/rule-new", {"deviceId": "rule-new", "deviceScope": scope}))
+    refused(rest.call("PUT", "/devices/rule-new", {"deviceId": "rule-new", "parentScopes": [scope],
+                                                   "capabilities": {"iotEdge": True}}))
+    refused(rest.call("PUT", "/devices/rule-leaf", {"deviceId": "rule-leaf", "deviceScope": scope}, {"If-Match": "*"}))
+    assert rest.call("GET", "/devices/rule-new")[0] == 404
+    assert get(rest, "rule-leaf") == before
+
+
+def test_the_scope_of_a_device_that_was_made_again(rest):
+    old = edge(rest, "again")["deviceScope"]
+    assert rest.call("DELETE", "/devices/again", None, {"If-Match": "*"})[0] == 204
+    new = edge(rest, "again")["deviceScope"]
+    assert new != old
+    refused(rest.call("PUT", "/devices/again-leaf", {"deviceId": "again-leaf", "deviceScope": old}))
+    put(rest, "again-leaf", deviceScope=new)
+
+
+def test_an_edge_device_is_no_leaf_child(rest):
+    top, low = edge(rest, "leafless-top"), edge(rest, "leafless-low")
+    body = {"deviceId": "leafless-low", "capabilities": {"iotEdge": True}, "deviceScope": top["deviceScope"]}
+    assert "parentScopes" in refused(rest.call("PUT", "/devices/leafless-low", body, {"If-Match": "*"}))
+    refused(rest.call("PUT", "/devices/leafless-new", {**body, "deviceId": "leafless-new"}))
+    assert parents(rest, "leafless-low") == (low["deviceScope"], [])
+
+
+def test_cycles(rest):
+    a = edge(rest, "cycle-a")
+    b = edge(rest, "cycle-b", a["deviceScope"])
+    c = edge(rest, "cycle-c", b["deviceScope"])
+    for scope in (a, b, c):
+        assert "ancestor" in refused(rest.call("PUT", "/devices/cycle-a", {
+            "deviceId": "cycle-a", "parentScopes": [scope["deviceScope"]]}, {"If-Match": "*"}))
+    assert parents(rest, "cycle-a") == (a["deviceScope"], [])
+
+
+def test_more_than_five_layers(rest):
+    scopes = []
+    for layer in range(5):
+        scopes.append(edge(rest, f"deep-{layer}", *scopes[-1:])["deviceScope"])
+    body = {"deviceId": "deep-5", "capabilities": {"iotEdge": True}, "parentScopes": [scopes[4]]}
+    assert "layers" in refused(rest.call("PUT", "/devices/deep-5", body))
+    over = edge(rest, "deep-over")		# nor from above: deep-0 has four layers below it
+    body = {"deviceId": "deep-0", "parentScopes": [over["deviceScope"]]}
+    assert "layers" in refused(rest.call("PUT", "/devices/deep-0", body, {"If-Match": "*"}))
+    put(rest, "deep-leaf", deviceScope=scopes[4])
+    body = {"deviceId": "deep-leaf", "capabilities": {"iotEdge": True}}		# it would be the sixth
+    assert "layers" in refused(rest.call("PUT", "/devices/deep-leaf", body, {"If-Match": "*"}))
+    # A leaf becomes a gateway beside a deep branch: layers are counted along each branch.
+    put(rest, "deep-side", deviceScope=scopes[0])
+    assert put(rest, "deep-side", "*", capabilities={"iotEdge": True})["parentScopes"] == [scopes[0]]
+
+
+@pytest.mark.parametrize("members", [{"deviceScope": 7}, {"parentScopes": "text"}, {"parentScopes": [7]},
+                                     {"capabilities": {"iotEdge": "yes"}}])
+def test_members_of_a_wrong_type(rest, members):
+    refused(rest.call("PUT", "/devices/typed", {"deviceId": "typed", **members}), name="ArgumentInvalid")
+    assert rest.call("GET", "/devices/typed")[0] == 404
+
+
+def test_bulk_keeps_the_same_rules(rest):
+    a = edge(rest, "bulk-a")
+    status, headers, doc = rest.call("POST", "/devices", [
+        {"id": "bulk-1", "importMode": "create", "deviceScope": a["deviceScope"]},
+        {"id": "bulk-2", "importMode": "create", "deviceScope": "ms-azure-iot-edge://nobody-1"}])
+    assert status == 400 and headers["iothub-errorcode"] == "BulkRegistryOperationFailure"
+    (error,) = doc["errors"]
+    assert error["deviceId"] == "bulk-2" and error["errorCode"] == 400028
+    assert children_of(rest, a["deviceScope"]) == ["bulk-1"]
+
+
+# --- deletion and change of kind ----------------------------------------------------------------------------------
+
+
+def test_deleting_a_parent_frees_its_children_for_good(lab, rest):
+    top = edge(rest, "free-top")
+    mid = edge(rest, "free-mid", top["deviceScope"])
+    before = {d: put(rest, d, deviceScope=mid["deviceScope"]) for d in ("free-1", "free-2")}
+    before["free-low"] = edge(rest, "free-low", mid["deviceScope"])
+    other = put(rest, "free-other", deviceScope=top["deviceScope"])
+    assert rest.call("DELETE", "/devices/free-mid", None, {"If-Match": f'"{mid["etag"]}"'})[0] == 204
+
+    for _ in range(2):		# the second time after kill -9
+        assert parents(rest, "free-1") == parents(rest, "free-2") == (None, [])
+        assert parents(rest, "free-low") == (before["free-low"]["deviceScope"], [])
+        assert get(rest, "free-other")["etag"] == other["etag"]
+        for device, doc in before.items():
+            assert get(rest, device)["etag"] != doc["etag"]
+        assert children_of(rest, mid["deviceScope"]) == [] and children_of(rest, top["deviceScope"]) == ["free-other"]
+        lab.hub("kill")
+        lab.hub("start")
+        with lab.inside("hub"):
+            rest.connect()
+    refused(rest.call("PUT", "/devices/free-1", {"deviceId": "free-1", "deviceScope": mid["deviceScope"]}, {"If-Match": "*"}))
+
+
+def test_edge_or_not(rest):
+    top = edge(rest, "kind-top")
+    put(rest, "kind", deviceScope=top["deviceScope"])
+
+    # A leaf becomes an edge device: as the whole document, changed. It keeps its parent and gets a scope of its own.
+    doc = get(rest, "kind")
+    doc["capabilities"]["iotEdge"] = True
+    now = rest.call("PUT", "/devices/kind", doc, {"If-Match": f'"{doc["etag"]}"'})[2]
+    assert now["parentScopes"] == [top["deviceScope"]] and now["deviceScope"].startswith("ms-azure-iot-edge://kind-")
+    modules = rest.call("GET", "/devices/kind/modules")[2]
+    assert sorted(m["moduleId"] for m in modules) == ["$edgeAgent", "$edgeHub"]
+
+    # With children it cannot go back.
+    put(rest, "kind-leaf", deviceScope=now["deviceScope"])
+    now["capabilities"]["iotEdge"] = False
+    assert "children" in refused(rest.call("PUT", "/devices/kind", now, {"If-Match": "*"}))
+    put(rest, "kind-leaf", "*", deviceScope="")
+
+    # Without it does: the scope it owned ends, its parent's takes the place, the system modules go.
+    back = rest.call("PUT", "/devices/kind", now, {"If-Match": "*"})[2]
+    assert (back["deviceScope"], back["parentScopes"]) == (top["deviceScope"], [top["deviceScope"]])
+    assert rest.call("GET", "/devices/kind/modules")[2] == []
+    refused(rest.call("PUT", "/devices/kind-leaf", {"deviceId": "kind-leaf", "deviceScope": now["deviceScope"]},
+                      {"If-Match": "*"}))
+
+
+# --- gateways notice ----------------------------------------------------------------------------------------------
+
+
+def login(lab, device, key, signer, chain):
+    with lab.inside("hub"):
+        c = mqttwire.Client(HUB_NAME, lab.ca, address=HUB_IP)
+    _, code = c.login(HUB_NAME, device, sas_token(key, f"{HUB_NAME}/devices/{signer}"), True,
+                      username=f"{HUB_NAME}/{device}/?api-version=2021-04-12" + (f"&auth-chain={chain}" if chain else ""))
+    return c, code
+
+
+def test_a_gateway_loses_the_logins_of_a_freed_child(lab, rest):
+    gw = edge(rest, "cut-gw")
+    key = rest.call("GET", "/devices/cut-gw/modules/$edgeHub")[2]["authentication"]["symmetricKey"]["primaryKey"]
+    leaf = put(rest, "cut-leaf", deviceScope=gw["deviceScope"])["authentication"]["symmetricKey"]["primaryKey"]
+    put(rest, "cut-direct", deviceScope=gw["deviceScope"])
+    direct_key = get(rest, "cut-direct")["authentication"]["symmetricKey"]["primaryKey"]
+    direct, code = login(lab, "cut-direct", direct_key, "cut-direct", None)
+    assert code == 0
+
+    def acting():
+        return login(lab, "cut-leaf", key, "cut-gw/modules/$edgeHub", "cut-leaf%3Bcut-gw")
+
+    for change in (lambda: put(rest, "cut-leaf", "*", deviceScope=""),
+                   lambda: rest.call("DELETE", "/devices/cut-gw", None, {"If-Match": "*"})):
+        put(rest, "cut-leaf", "*", deviceScope=gw["deviceScope"])
+        c, code = acting()
+        assert code == 0
+        change()
+        assert c.ends()
+        assert acting()[1] == 5
+    own, code = login(lab, "cut-leaf", leaf, "cut-leaf", None)		# the child itself may come
+    assert code == 0
+    own.close()
+    direct.publish("devices/cut-direct/messages/events/", b"x")		# who speaks for himself was not disturbed
+    direct.close()
+
+
+def test_the_gateway_of_the_lab_notices(lab, rest):
+    """A removed child is out at the gateway, too: its session is cut in the hub, which makes the gateway ask."""
+    (row,) = lab.children()
+    child = lab.login(row)
+    child.publish("devices/dev0/messages/events/", b"x")
+    lab.wait_events("the child's message", lambda events: any(e["deviceId"] == "dev0" for e in events))
+    lab.exec("hub", "holdfast-hub", "device", "remove-children", "-d", "edge1", "--child-list", "dev0")
+    child.publish("devices/dev0/messages/events/", b"y")
+    wait_for("the gateway to refuse the removed child", 20, lambda: not comes_in(lab, row))
+
+
+def comes_in(lab, row):
+    c = lab.client()
+    try:
+        return c.login(HUB_NAME, row["deviceId"], lab.token(row), True)[1] == 0
+    except OSError:
+        return False
+    finally:
+        c.close()
