@@ -16,6 +16,7 @@ struct hf_http_request {
 	unsigned n_headers;
 	struct hf_span body;
 	bool keep_alive;
+	bool is_again;			/* after hf_http_later */
 };
 struct hf_http_srv;
 struct hf_http_exchange;	/* one request awaiting its answer; lives until responded or its client left */
@@ -41,6 +42,14 @@ bool hf_http_query(const struct hf_http_request *req, const char *name, struct h
 /* extra_headers: complete lines "Name: value\r\n..." or NULL. Safe if the client left meanwhile. Frees x. */
 void hf_http_respond(struct hf_http_exchange *x, int status, const char *content_type, struct hf_span body,
 		     const char *extra_headers);
+/* For servers that misbehave on purpose. Each is for use within the handler.
+ * Instead of an answer: the handler gets the same request again in ms milliseconds; UINT32_MAX: never, the client waits
+ * until it leaves. x stays the server's until then. Not for requests that are upgraded. */
+void hf_http_later(struct hf_http_exchange *x, uint32_t ms);
+/* Instead of an answer: ends the connection. Frees x. */
+void hf_http_drop(struct hf_http_exchange *x);
+/* How hf_http_respond is to send the answer: so many times (0: never, the client waits), ms milliseconds later. */
+void hf_http_answer(struct hf_http_exchange *x, unsigned times, uint32_t ms);
 struct hf_conn *hf_http_exchange_conn(struct hf_http_exchange *x);	/* NULL when the client left */
 /* Instead of hf_http_respond, only within the handler: answers 101 with these header lines and gives the connection
  * away. fn runs right after the handler returned: it takes conn (hf_conn_set_ops) or closes it; early: bytes that the

@@ -46,6 +46,7 @@ struct srv_conn {
 	struct hf_http_exchange *x;
 	bool in_request;	/* the request limit runs, not the idle limit */
 	bool in_handler, ending;
+	struct hf_buf late;	/* an answer whose time is to come */
 	void (*upgrade)(void *arg, struct hf_conn *conn, struct hf_span early);	/* set: the handler gave conn away */
 	void *upgrade_arg;
 };
@@ -53,6 +54,10 @@ struct srv_conn {
 struct hf_http_exchange {
 	struct srv_conn *sc;	/* NULL when the client left */
 	bool keep_alive, is_head;
+	bool held;		/* here, not with the handler: answered already, or */
+	bool again;		/* to be handled once more */
+	unsigned times;		/* the answer is sent */
+	uint32_t late_ms;
 };
 
 static const struct hf_conn_ops conn_ops;
@@ -79,10 +84,9 @@ static void put_date(struct hf_buf *out)
 			      tm.tm_sec);
 }
 
-static void put_answer(struct srv_conn *sc, int status, const char *type, struct hf_span body,
+static void put_answer(struct hf_buf *out, int status, const char *type, struct hf_span body,
 		       const char *extra, bool keep_alive, bool is_head)
 {
-	struct hf_buf *out = hf_conn_out(sc->conn);
 	bool has_body = status != 204 && status != 304;
 
 	hf_buf_printf(out, "HTTP/1.1 %d %s\r\n", status, hf_http_reason_phrase(status));
@@ -98,7 +102,6 @@ static void put_answer(struct srv_conn *sc, int status, const char *type, struct
 	hf_buf_puts(out, "\r\n");
 	if (has_body && !is_head)
 		hf_buf_put_span(out, body);
-	hf_conn_flush_later(sc->conn);
 }
 
 /* Ends after an answer that the client must be able to read: its unread bytes are taken for a moment, since
@@ -122,45 +125,89 @@ static void refuse(struct srv_conn *sc, int status, const char *reason)
 	hf_log_limited(&sc->srv->refuse_limit, HF_LOG_WARN, "http.refused", "%s: %d %s: %s",
 		       hf_conn_peer(sc->conn), status, hf_http_reason_phrase(status), reason);
 	snprintf(text, sizeof text, "{\"Message\":\"%s\"}", reason);
-	put_answer(sc, status, "application/json", hf_span_str(text), NULL, false, false);
+	put_answer(hf_conn_out(sc->conn), status, "application/json", hf_span_str(text), NULL, false, false);
+	hf_conn_flush_later(sc->conn);
 	end_after_refusal(sc);
+}
+
+/* The request in the reader goes to the handler; it stays there while it is to be handled again. */
+static void handle(struct srv_conn *sc, bool is_again)
+{
+	struct hf_http_head *h = &sc->reader.head;
+	struct hf_http_request req = { .keep_alive = h->keep_alive, .n_headers = h->n_headers, .is_again = is_again };
+	struct hf_span rest = h->target;
+
+	memcpy(req.method, h->method, sizeof req.method);
+	memcpy(req.headers, h->headers, h->n_headers * sizeof h->headers[0]);
+	hf_span_cut(&rest, '?', &req.path);
+	req.query = rest;
+	req.body = hf_buf_span(&sc->reader.body);
+	sc->in_handler = true;
+	sc->srv->handler(sc->srv->arg, &req, sc->x);
+	sc->in_handler = false;
+	if (!sc->x || !sc->x->again)
+		hf_http_reader_next(&sc->reader);
+}
+
+static void dispatch(struct srv_conn *sc)
+{
+	struct hf_http_head *h = &sc->reader.head;
+	struct hf_http_exchange *x = calloc(1, sizeof *x);
+
+	if (!x) {
+		refuse(sc, 503, "out of memory");
+		return;
+	}
+	x->sc = sc;
+	x->keep_alive = h->keep_alive;
+	x->is_head = strcmp(h->method, "HEAD") == 0;
+	x->times = 1;
+	sc->x = x;
+	hf_timer_stop(sc->timer);
+	handle(sc, false);
+}
+
+/* The answer is in the output: on with the next request, or the end. */
+static void answered(struct srv_conn *sc)
+{
+	struct hf_http_exchange *x = hf_take(sc->x);
+
+	hf_conn_flush_later(sc->conn);
+	if (x->keep_alive) {
+		arm(sc, false);
+		if (!sc->in_handler)
+			hf_task_next_turn(sc->srv->loop, &sc->resume_task);
+	} else {
+		sc->ending = true;
+		hf_conn_close(sc->conn);
+	}
+	free(x);
+}
+
+static void on_held(struct srv_conn *sc)
+{
+	if (!sc->x->again) {
+		hf_buf_put_span(hf_conn_out(sc->conn), hf_buf_span(&sc->late));
+		hf_buf_fini(&sc->late);
+		answered(sc);
+		return;
+	}
+	sc->x->held = sc->x->again = false;
+	handle(sc, true);
+	if (!sc->x && !sc->ending)
+		hf_task_next_turn(sc->srv->loop, &sc->resume_task);
 }
 
 static void on_timer(void *arg)
 {
 	struct srv_conn *sc = arg;
 
-	if (sc->ending || !sc->in_request)
+	if (sc->x && sc->x->held)
+		on_held(sc);
+	else if (sc->ending || !sc->in_request)
 		hf_conn_close(sc->conn);
 	else
 		refuse(sc, 408, "request took too long");
-}
-
-static void dispatch(struct srv_conn *sc)
-{
-	struct hf_http_head *h = &sc->reader.head;
-	struct hf_http_request req = { .keep_alive = h->keep_alive, .n_headers = h->n_headers };
-	struct hf_http_exchange *x = calloc(1, sizeof *x);
-	struct hf_span rest = h->target;
-
-	if (!x) {
-		refuse(sc, 503, "out of memory");
-		return;
-	}
-	memcpy(req.method, h->method, sizeof req.method);
-	memcpy(req.headers, h->headers, h->n_headers * sizeof h->headers[0]);
-	hf_span_cut(&rest, '?', &req.path);
-	req.query = rest;
-	req.body = hf_buf_span(&sc->reader.body);
-	x->sc = sc;
-	x->keep_alive = h->keep_alive;
-	x->is_head = strcmp(h->method, "HEAD") == 0;
-	sc->x = x;
-	hf_timer_stop(sc->timer);
-	sc->in_handler = true;
-	sc->srv->handler(sc->srv->arg, &req, x);
-	sc->in_handler = false;
-	hf_http_reader_next(&sc->reader);
 }
 
 static void conn_free(struct srv_conn *sc)
@@ -170,6 +217,7 @@ static void conn_free(struct srv_conn *sc)
 	hf_task_cancel(&sc->resume_task);
 	hf_http_reader_fini(&sc->reader);
 	hf_buf_fini(&sc->waiting);
+	hf_buf_fini(&sc->late);
 	free(sc);
 }
 
@@ -270,7 +318,9 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 				       hf_conn_peer(c), detail);
 		sc->srv->n_conns--;
 	}
-	if (sc->x)
+	if (sc->x && sc->x->held)
+		free(sc->x);
+	else if (sc->x)
 		sc->x->sc = NULL;
 	conn_free(sc);
 }
@@ -300,6 +350,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	}
 	sc->srv = srv;
 	sc->waiting = HF_BUF_INIT(WAITING_MAX);
+	sc->late = HF_BUF_INIT(OUT_CAP);
 	hf_list_init(&sc->node);
 	hf_task_init(&sc->resume_task, on_resume, sc);
 	hf_http_reader_init(&sc->reader, true, srv->cfg.max_head, srv->cfg.max_body);
@@ -405,21 +456,47 @@ void hf_http_respond(struct hf_http_exchange *x, int status, const char *content
 		     const char *extra_headers)
 {
 	struct srv_conn *sc = x->sc;
+	struct hf_buf *out;
 
-	if (sc && sc->srv && !sc->ending) {
-		put_answer(sc, status, content_type, body, extra_headers, x->keep_alive, x->is_head);
-		if (x->keep_alive) {
-			arm(sc, false);
-			if (!sc->in_handler)
-				hf_task_next_turn(sc->srv->loop, &sc->resume_task);
-		} else {
-			sc->ending = true;
-			hf_conn_close(sc->conn);
-		}
+	if (!sc || !sc->srv || sc->ending) {
+		if (sc)
+			sc->x = NULL;
+		free(x);
+		return;
 	}
-	if (sc)
-		sc->x = NULL;
+	out = x->late_ms ? &sc->late : hf_conn_out(sc->conn);
+	for (unsigned i = 0; i < x->times; i++)
+		put_answer(out, status, content_type, body, extra_headers, x->keep_alive, x->is_head);
+	x->held = x->late_ms || x->times == 0;
+	if (!x->held)
+		answered(sc);
+	else if (sc->late.err)
+		hf_conn_abort(sc->conn, sc->late.err, "no room for a late answer");
+	else if (x->times)
+		hf_timer_start(sc->timer, x->late_ms, 0);
+}
+
+void hf_http_later(struct hf_http_exchange *x, uint32_t ms)
+{
+	x->held = x->again = true;
+	if (ms != UINT32_MAX)
+		hf_timer_start(x->sc->timer, ms, 0);
+}
+
+void hf_http_drop(struct hf_http_exchange *x)
+{
+	struct srv_conn *sc = x->sc;
+
+	sc->x = NULL;
+	sc->ending = true;
+	hf_conn_close(sc->conn);
 	free(x);
+}
+
+void hf_http_answer(struct hf_http_exchange *x, unsigned times, uint32_t ms)
+{
+	x->times = times;
+	x->late_ms = ms;
 }
 
 void hf_http_upgrade(struct hf_http_exchange *x, const char *headers,

@@ -22,37 +22,38 @@ struct route {
 	const char *method, *path;
 	unsigned rights;	/* one of them is enough */
 	rest_handler fn;
+	enum rest_kind kind;
 };
 static const struct route routes[] = {
-	{ "GET", "devices", HUB_REGISTRY_READ, rest_device_list },
-	{ "POST", "devices", HUB_REGISTRY_WRITE, rest_bulk },
-	{ "POST", "devices/query", HUB_REGISTRY_READ | HUB_SERVICE_CONNECT, rest_query },
-	{ "POST", "devices/keys/regenerate", HUB_REGISTRY_WRITE, rest_keys },
-	{ "GET", "devices/{D}", HUB_REGISTRY_READ, rest_ident_get },
-	{ "PUT", "devices/{D}", HUB_REGISTRY_WRITE, rest_ident_put },
-	{ "DELETE", "devices/{D}", HUB_REGISTRY_WRITE, rest_ident_delete },
-	{ "GET", "devices/{D}/modules", HUB_REGISTRY_READ, rest_module_list },
-	{ "GET", "devices/{D}/modules/{M}", HUB_REGISTRY_READ, rest_ident_get },
-	{ "PUT", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_put },
-	{ "DELETE", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_delete },
-	{ "DELETE", "devices/{D}/commands", HUB_SERVICE_CONNECT, rest_purge },
-	{ "POST", "devices/{D}/applyConfigurationContent", HUB_REGISTRY_WRITE, rest_apply_content },
-	{ "POST", "devices/{D}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry },
-	{ "POST", "devices/{D}/modules/{M}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry },
-	{ "GET", "statistics/devices", HUB_REGISTRY_READ, rest_device_statistics },
-	{ "GET", "statistics/service", HUB_REGISTRY_READ, rest_service_statistics },
-	{ "GET", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_get },
-	{ "PATCH", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_patch },
-	{ "PUT", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_put },
-	{ "POST", "twins/{D}/methods", HUB_SERVICE_CONNECT, rest_method },
-	{ "GET", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_get },
-	{ "PATCH", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_patch },
-	{ "PUT", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_put },
-	{ "POST", "twins/{D}/modules/{M}/methods", HUB_SERVICE_CONNECT, rest_method },
-	{ "GET", "devices/{D}/modules/{M}/devicesAndModulesInDeviceScope", SCOPE_CALLER, rest_scope_list },
-	{ "GET", "devices/{D}/modules/{M}/deviceAndModuleInDeviceScope", SCOPE_CALLER, rest_scope_one },
-	{ "POST", "devices/{D}/modules/{M}/devicesAndModulesInTargetDeviceScope", SCOPE_CALLER, rest_scope_target_list },
-	{ "POST", "devices/{D}/modules/{M}/getDeviceAndModuleOnBehalfOf", SCOPE_CALLER, rest_scope_on_behalf },
+	{ "GET", "devices", HUB_REGISTRY_READ, rest_device_list, REST_REGISTRY },
+	{ "POST", "devices", HUB_REGISTRY_WRITE, rest_bulk, REST_REGISTRY },
+	{ "POST", "devices/query", HUB_REGISTRY_READ | HUB_SERVICE_CONNECT, rest_query, REST_QUERY },
+	{ "POST", "devices/keys/regenerate", HUB_REGISTRY_WRITE, rest_keys, REST_REGISTRY },
+	{ "GET", "devices/{D}", HUB_REGISTRY_READ, rest_ident_get, REST_REGISTRY },
+	{ "PUT", "devices/{D}", HUB_REGISTRY_WRITE, rest_ident_put, REST_REGISTRY },
+	{ "DELETE", "devices/{D}", HUB_REGISTRY_WRITE, rest_ident_delete, REST_REGISTRY },
+	{ "GET", "devices/{D}/modules", HUB_REGISTRY_READ, rest_module_list, REST_REGISTRY },
+	{ "GET", "devices/{D}/modules/{M}", HUB_REGISTRY_READ, rest_ident_get, REST_REGISTRY },
+	{ "PUT", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_put, REST_REGISTRY },
+	{ "DELETE", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_delete, REST_REGISTRY },
+	{ "DELETE", "devices/{D}/commands", HUB_SERVICE_CONNECT, rest_purge, REST_FREE },
+	{ "POST", "devices/{D}/applyConfigurationContent", HUB_REGISTRY_WRITE, rest_apply_content, REST_CONFIGURATION },
+	{ "POST", "devices/{D}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry, REST_TELEMETRY },
+	{ "POST", "devices/{D}/modules/{M}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry, REST_TELEMETRY },
+	{ "GET", "statistics/devices", HUB_REGISTRY_READ, rest_device_statistics, REST_FREE },
+	{ "GET", "statistics/service", HUB_REGISTRY_READ, rest_service_statistics, REST_FREE },
+	{ "GET", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_get, REST_TWIN_READ },
+	{ "PATCH", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_patch, REST_TWIN_UPDATE },
+	{ "PUT", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_put, REST_TWIN_UPDATE },
+	{ "POST", "twins/{D}/methods", HUB_SERVICE_CONNECT, rest_method, REST_METHOD },
+	{ "GET", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_get, REST_TWIN_READ },
+	{ "PATCH", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_patch, REST_TWIN_UPDATE },
+	{ "PUT", "twins/{D}/modules/{M}", HUB_SERVICE_CONNECT, rest_twin_put, REST_TWIN_UPDATE },
+	{ "POST", "twins/{D}/modules/{M}/methods", HUB_SERVICE_CONNECT, rest_method, REST_METHOD },
+	{ "GET", "devices/{D}/modules/{M}/devicesAndModulesInDeviceScope", SCOPE_CALLER, rest_scope_list, REST_SCOPE },
+	{ "GET", "devices/{D}/modules/{M}/deviceAndModuleInDeviceScope", SCOPE_CALLER, rest_scope_one, REST_SCOPE },
+	{ "POST", "devices/{D}/modules/{M}/devicesAndModulesInTargetDeviceScope", SCOPE_CALLER, rest_scope_target_list, REST_SCOPE },
+	{ "POST", "devices/{D}/modules/{M}/getDeviceAndModuleOnBehalfOf", SCOPE_CALLER, rest_scope_on_behalf, REST_SCOPE },
 };
 
 /* --- answers ---------------------------------------------------------------------------------------------- */
@@ -375,7 +376,8 @@ static void dispatch(struct rest_req *q, const struct route *route)
 			return;
 		}
 	}
-	route->fn(q);
+	if (rest_gate(q, route->kind))
+		route->fn(q);
 }
 
 static void handle(void *arg, const struct hf_http_request *http, struct hf_http_exchange *x)

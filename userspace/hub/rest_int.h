@@ -46,6 +46,15 @@ const char *rest_if_match(const struct rest_req *q);	/* NULL when absent */
 /* Number in a query parameter; dflt when absent, -1 when not a number in [0, max]. */
 int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t dflt);
 
+/* rest_gate.c: what a request is to the limits (hub/throttle.h) and the faults (hub/fault.h). */
+enum rest_kind {
+	REST_FREE,		/* neither */
+	REST_REGISTRY, REST_QUERY, REST_TWIN_READ, REST_TWIN_UPDATE, REST_CONFIGURATION, REST_JOB,
+	REST_METHOD, REST_TELEMETRY, REST_SCOPE,
+	REST__KINDS
+};
+/* False: answered, dropped, or put off. */
+bool rest_gate(struct rest_req *q, enum rest_kind kind);
 /* rest_ws.c: path is decoded and has no slash in front. */
 void rest_websocket(struct rest_req *q, const char *path);
 /* rest_registry.c */

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* Between authority and handler: the limits of the hub and the faults on purpose. */
+#include "core/util.h"
+#include "hub/fault_run.h"
+#include "hub/rest_int.h"
+#include "hub/throttle.h"
+
+#include <stdio.h>
+
+#define NO_LIMIT HUB_THROTTLE__COUNT
+#define NO_FAULT HUB_ON__COUNT
+
+static const struct { enum hub_throttle_on limit; enum hub_fault_on fault; } kinds[] = {
+	[REST_FREE] = { NO_LIMIT, NO_FAULT },
+	[REST_REGISTRY] = { HUB_THROTTLE_REGISTRY, NO_FAULT },
+	[REST_QUERY] = { HUB_THROTTLE_QUERY, NO_FAULT },
+	[REST_TWIN_READ] = { HUB_THROTTLE_TWIN_READ, NO_FAULT },
+	[REST_TWIN_UPDATE] = { HUB_THROTTLE_TWIN_UPDATE, NO_FAULT },
+	[REST_CONFIGURATION] = { HUB_THROTTLE_CONFIGURATION, NO_FAULT },
+	[REST_JOB] = { HUB_THROTTLE_JOB, NO_FAULT },
+	[REST_METHOD] = { HUB_THROTTLE_METHOD, HUB_ON_METHOD },
+	[REST_TELEMETRY] = { HUB_THROTTLE_D2C, HUB_ON_TELEMETRY },
+	[REST_SCOPE] = { NO_LIMIT, HUB_ON_SCOPE },
+};
+_Static_assert(HF_ARRAY_LEN(kinds) == REST__KINDS, "a row for each kind");
+
+static void too_many(struct rest_req *q, const struct hub_error *err, uint32_t ms)
+{
+	char headers[128];
+
+	snprintf(headers, sizeof headers, "iothub-errorcode: %s\r\nRetry-After: %u\r\n", err->name, (ms + 999) / 1000);
+	rest_json(q, err->http_status, rest_error_doc(err, false), headers);
+}
+
+static bool within_limits(struct rest_req *q, enum rest_kind kind)
+{
+	struct hub_error err = { .http_status = 429, .code = 429001, .name = "ThrottlingException",
+				 .message = "too many requests of this kind; try again later" };
+	unsigned amount = kind == REST_METHOD ? hub_throttle_meters(q->http->body.len) : 1;
+	uint32_t ms = hub_throttle_take(q->m, kinds[kind].limit, amount);
+
+	if (ms)
+		too_many(q, &err, ms);
+	return ms == 0;
+}
+
+static bool fail_on_purpose(struct rest_req *q, const struct hub_fault *fault)
+{
+	struct hub_error err;
+
+	switch (fault->action) {
+	case HUB_DO_DELAY:
+	case HUB_DO_HANG:
+		hf_http_later(hf_take(q->x), fault->action == HUB_DO_HANG ? UINT32_MAX : fault->ms);
+		return false;
+	case HUB_DO_DROP:
+		hf_http_drop(hf_take(q->x));
+		return false;
+	case HUB_DO_REJECT:
+		hub_fault_error(fault, &err);
+		rest_error(q, &err);
+		return false;
+	case HUB_DO_THROTTLE:
+		hub_fault_error(fault, &err);
+		too_many(q, &err, 1000);
+		return false;
+	case HUB_DO_ACK_LATE:
+		hf_http_answer(q->x, 1, fault->ms);
+		return true;
+	case HUB_DO_ACK_TWICE:
+		hf_http_answer(q->x, 2, 0);
+		return true;
+	case HUB_DO_ACK_NEVER:
+		hf_http_answer(q->x, 0, 0);
+		return true;
+	case HUB_DO__COUNT:
+		break;
+	}
+	return true;
+}
+
+bool rest_gate(struct rest_req *q, enum rest_kind kind)
+{
+	struct hub_fault fault;
+
+	if (q->http->is_again)
+		return true;	/* it passed, and waited */
+	if (kinds[kind].limit != NO_LIMIT && !within_limits(q, kind))
+		return false;
+	if (kinds[kind].fault == NO_FAULT || !hub_fault_hit(hub_model_faults(q->m), kinds[kind].fault, q->id, &fault))
+		return true;
+	return fail_on_purpose(q, &fault);
+}
