@@ -55,8 +55,9 @@ def _build(lab, n_children, n_modules, master_key, conf):
     netns.create(lab)
     daemons.start(lab, "hub")
     registry.fill(lab, master_key, children, modules)
+    service, events = daemons.connection_strings(lab)
     write_json(lab.path("hub.json"), {
-        "hostName": HUB_NAME, "serviceConnectionString": daemons.service_connection_string(lab)})
+        "hostName": HUB_NAME, "serviceConnectionString": service, "eventHubConnectionString": events})
     daemons.start(lab, "gw")
     daemons.wait_synced(lab, n_children + n_modules + _OWN_IDENTITIES)
 

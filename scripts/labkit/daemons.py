@@ -4,7 +4,7 @@ import signal
 import subprocess
 
 from . import control, netns, procs
-from .world import HUB_NAME, LabError
+from .world import LabError
 
 START_S, STOP_S, SYNC_S = 30, 30, 90
 PROGRAM = {"hub": "holdfast-hub", "gw": "holdfastd"}
@@ -85,6 +85,7 @@ def wait_synced(lab, identities):
     procs.wait_for(f"the gateway to be online with {identities} identities", SYNC_S, ready, lab.log("gw"), died)
 
 
-def service_connection_string(lab):
+def connection_strings(lab):
+    """The hub owner's: (for service SDKs, for Event Hubs clients)"""
     policy = control.one(lab.sockets["hub"], "policy.show", {"name": "iothubowner"})
-    return f"HostName={HUB_NAME};SharedAccessKeyName=iothubowner;SharedAccessKey={policy['primaryKey']}"
+    return policy["connectionString"], policy["eventHubConnectionString"]

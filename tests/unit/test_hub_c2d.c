@@ -355,6 +355,11 @@ static void test_feedback_batches(void **state)
 	assert_int_equal(hub_feedback_receive(w->m, HUB_FEEDBACK_C2D, &batch, &second), 0);
 	free(second.json);
 	assert_int_equal(hub_feedback_receive(w->m, HUB_FEEDBACK_C2D, w, &second), HF_ENOTFOUND);
+	hub_feedback_release(w->m, HUB_FEEDBACK_C2D, batch.lock);	/* one batch goes back, the other stays locked */
+	assert_int_equal(hub_feedback_receive(w->m, HUB_FEEDBACK_C2D, w, &batch), 0);
+	free(batch.json);
+	assert_int_equal(batch.delivery_count, 0);
+	assert_int_equal(hub_feedback_receive(w->m, HUB_FEEDBACK_C2D, w, &second), HF_ENOTFOUND);
 	assert_int_equal(hub_feedback_settle(w->m, HUB_FEEDBACK_C2D, batch.lock, HUB_COMPLETE), 0);
 	assert_int_equal(hub_feedback_settle(w->m, HUB_FEEDBACK_C2D, batch.lock, HUB_COMPLETE), HF_ENOTFOUND);
 	assert_int_equal(hub_feedback_count(w->m, HUB_FEEDBACK_C2D), 6);

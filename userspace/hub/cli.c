@@ -162,7 +162,7 @@ static struct hf_cli_cmd commands[] = {
 	{ "fault list", "fault.list", NULL, "id:ID,on:ON,action:ACTION,device:DEVICE,rate:RATE,count:LEFT,hits:HITS",
 	  "the fault rules and how often they hit", "holdfast-hub fault list", 0, NULL },
 	{ "fault clear", "fault.clear", fault_clear_args, NULL, "remove one fault rule or all", "holdfast-hub fault clear 1", 0, NULL },
-	{ "policy show", "policy.show", policy_args, NULL, "a shared access policy: keys and connection string",
+	{ "policy show", "policy.show", policy_args, NULL, "a shared access policy: keys, connection strings for the hub and for Event Hubs clients",
 	  "holdfast-hub policy show --pn service", 0, NULL },
 	{ "counters", "counters", NULL, NULL, "all counters", NULL, 0, NULL },
 	{ "log level", "log.level", level_args, NULL, "show or set the log level", "holdfast-hub log level debug", 0, NULL },

@@ -112,7 +112,8 @@ static void cmd_policy_show(void *arg, struct hf_ctl_call *call, const json_t *a
 	struct hub_ctl *ctl = arg;
 	const char *name = hub_arg(args, "name");
 	const struct hub_policy *p = hub_policy_find(ctl->model, name ? name : "iothubowner");
-	char cs[512];
+	struct hf_span entity = hub_model_short_name(ctl->model);
+	char cs[512], events[512];
 
 	if (!p) {
 		hf_ctl_fail(call, "not-found", "no policy \"%s\"; there are iothubowner, service, device, registryRead, "
@@ -121,8 +122,12 @@ static void cmd_policy_show(void *arg, struct hf_ctl_call *call, const json_t *a
 	}
 	snprintf(cs, sizeof cs, "HostName=%s;SharedAccessKeyName=%s;SharedAccessKey=%s", ctl->host, p->name,
 		 p->primary_key);
-	hf_ctl_item(call, json_pack("{s:s, s:s, s:s, s:s}", "name", p->name, "primaryKey", p->primary_key, "secondaryKey",
-				    p->secondary_key, "connectionString", cs));
+	snprintf(events, sizeof events, "Endpoint=sb://%s/;SharedAccessKeyName=%s;SharedAccessKey=%s;EntityPath=%.*s", ctl->host,
+		 p->name, p->primary_key, (int)entity.len, (const char *)entity.ptr);
+	hf_ctl_item(call, json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", p->name, "primaryKey", p->primary_key, "secondaryKey",
+				    p->secondary_key, "connectionString", cs, "eventHubConnectionString", events));
+	explicit_bzero(cs, sizeof cs);
+	explicit_bzero(events, sizeof events);
 	hf_ctl_ok(call);
 }
 

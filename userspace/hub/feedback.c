@@ -333,18 +333,31 @@ int hub_feedback_settle(struct hub_model *m, enum hub_feedback_kind kind, const 
 	return n ? 0 : HF_ENOTFOUND;
 }
 
-void hub_feedback_release_all(struct hub_model *m, enum hub_feedback_kind kind, const void *owner)
+static void release(struct hub_model *m, enum hub_feedback_kind kind, const void *owner, const char *lock)
 {
 	struct hf_list *pos;
 	unsigned freed = 0;
 
-	hf_list_for_each(pos, &m->feedback[kind].items)
-		if (item_of(pos)->owner == owner) {
-			item_of(pos)->owner = NULL;
-			freed++;
-		}
+	hf_list_for_each(pos, &m->feedback[kind].items) {
+		struct hub_feedback_item *i = item_of(pos);
+
+		if (!i->owner || (lock ? strcmp(i->lock, lock) != 0 : i->owner != owner))
+			continue;
+		i->owner = NULL;
+		freed++;
+	}
 	if (freed)
 		available(m, kind, freed);
+}
+
+void hub_feedback_release(struct hub_model *m, enum hub_feedback_kind kind, const char *lock)
+{
+	release(m, kind, NULL, lock);
+}
+
+void hub_feedback_release_all(struct hub_model *m, enum hub_feedback_kind kind, const void *owner)
+{
+	release(m, kind, owner, NULL);
 }
 
 unsigned hub_feedback_count(const struct hub_model *m, enum hub_feedback_kind kind)

@@ -22,6 +22,8 @@ int hub_feedback_receive(struct hub_model *m, enum hub_feedback_kind kind, const
 			 struct hub_feedback *ret_batch);
 /* HF_ENOTFOUND: the lock is lost. Acknowledge after hub_commit_wait. Rejected records are dropped. */
 int hub_feedback_settle(struct hub_model *m, enum hub_feedback_kind kind, const char *lock, enum hub_verdict verdict);
+/* The batch was not handed out after all: it is available again, without counting. */
+void hub_feedback_release(struct hub_model *m, enum hub_feedback_kind kind, const char *lock);
 /* The receiver is gone: what it holds is available at once. */
 void hub_feedback_release_all(struct hub_model *m, enum hub_feedback_kind kind, const void *owner);
 /* Told within a second of records becoming available, at once when a batch is full. */

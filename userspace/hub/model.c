@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The model's life and its group commit: changes of a turn, one transaction, then whoever waits. */
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
 #include "hub/clients.h"
@@ -373,10 +374,32 @@ static int open_dbs(struct hub_model *m, const struct hub_model_cfg *cfg)
 					       .tables = event_tables }, &m->events);
 }
 
+static int load_created(struct hub_model *m)
+{
+	static const char key[] = "created";
+	struct hf_span value;
+	struct hf_txn *txn;
+	uint8_t row[8];
+	int r = hub_state_txn(m, &txn);
+
+	if (r == 0)
+		r = hf_txn_get(txn, HUB_T_META, hf_span_str(key), &value);
+	if (r == 0) {
+		m->created_ms = (int64_t)hub_key_seq(value);
+	} else if (r == HF_ENOTFOUND) {
+		m->created_ms = hf_clock_wall_ms();
+		hub_seq_key((uint64_t)m->created_ms, row);
+		r = hf_txn_put(txn, HUB_T_META, hf_span_str(key), hf_span(row, sizeof row));
+	}
+	return r;
+}
+
 static int load(struct hub_model *m)
 {
-	int r = hub_policies_load(m);
+	int r = load_created(m);
 
+	if (r == 0)
+		r = hub_policies_load(m);
 	if (r == 0)
 		r = hub_registry_load(m);
 	if (r == 0)
@@ -431,6 +454,19 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 const char *hub_model_host(const struct hub_model *m)
 {
 	return m->host;
+}
+
+struct hf_span hub_model_short_name(const struct hub_model *m)
+{
+	struct hf_span rest = hf_span_str(m->host), name;
+
+	hf_span_cut(&rest, '.', &name);
+	return name;
+}
+
+int64_t hub_model_created_ms(const struct hub_model *m)
+{
+	return m->created_ms;
 }
 
 const char *hub_model_client_ca(const struct hub_model *m)

@@ -25,6 +25,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 /* Waiters and method calls that are left get their one answer here: their owners go later. */
 void hub_model_close(struct hub_model **m);
 const char *hub_model_host(const struct hub_model *m);
+struct hf_span hub_model_short_name(const struct hub_model *m);	/* the host's first label; name of the Event Hubs entity */
+int64_t hub_model_created_ms(const struct hub_model *m);	/* when the storage was made */
 const char *hub_model_client_ca(const struct hub_model *m);	/* NULL = none */
 struct hub_faults *hub_model_faults(struct hub_model *m);	/* hub/fault.h; heads ask it before each operation */
 struct hub_clients *hub_model_clients(struct hub_model *m);	/* hub/clients.h: for it alone */

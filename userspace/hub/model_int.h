@@ -80,7 +80,7 @@ struct hub_model {
 	size_t n_devices, cap_devices;
 	struct hf_map *dirty_idents, *dirty_twins;	/* ids whose records the next commit writes */
 	struct hf_map *policies;
-	int64_t last_ticks;
+	int64_t last_ticks, created_ms;
 	uint64_t twin_etag, c2d_seq;
 	struct hub_c2d c2d_out;
 	struct hf_list c2d_busy;		/* entries with messages */
