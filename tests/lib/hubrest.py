@@ -15,32 +15,50 @@ from labkit.identity import sas_token  # noqa: E402
 from labkit.world import HUB_IP, HUB_NAME  # noqa: E402
 
 
-class Rest:
-    """One connection that stays; made in the network namespace of the calling thread."""
+API = "api-version=2021-04-12"
 
-    def __init__(self, ca, connection_string, address=HUB_IP):
-        parts = dict(p.split("=", 1) for p in connection_string.split(";"))
-        self.token = sas_token(parts["SharedAccessKey"], HUB_NAME, policy=parts["SharedAccessKeyName"])
-        self.ca, self.address = ca, address
+
+class Https:
+    """One connection that stays; made in the network namespace of the calling thread. cert: PEM files, key in the second."""
+
+    def __init__(self, ca, token=None, cert=None, address=HUB_IP):
+        self.token, self.ca, self.cert, self.address = token, ca, cert, address
         self.connect()
 
     def connect(self):
         """A new connection, e.g. after the hub was restarted."""
         context = ssl.create_default_context(cafile=self.ca)
+        if self.cert:
+            context.load_cert_chain(*self.cert)
         sock = socket.create_connection((self.address, 443), 30)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.http = http.client.HTTPSConnection(HUB_NAME)
         self.http.sock = context.wrap_socket(sock, server_hostname=HUB_NAME)
         self.http.auto_open = 0
 
+    def raw(self, method, path, body=None, headers=None):
+        """(status, headers, bytes); the query is added where path has none"""
+        auth = {"Authorization": self.token} if self.token else {}
+        self.http.request(method, path if "?" in path else f"{path}?{API}", body, {**auth, **(headers or {})})
+        r = self.http.getresponse()
+        return r.status, r.headers, r.read()
+
+    def close(self):
+        self.http.close()
+
+
+class Rest(Https):
+    """The service, by a policy's connection string."""
+
+    def __init__(self, ca, connection_string, address=HUB_IP):
+        parts = dict(p.split("=", 1) for p in connection_string.split(";"))
+        super().__init__(ca, sas_token(parts["SharedAccessKey"], HUB_NAME, policy=parts["SharedAccessKeyName"]), address=address)
+
     def call(self, method, path, body=None, headers=None):
         """(status, headers, document)"""
-        text = None if body is None else json.dumps(body)
-        self.http.request(method, f"{path}?api-version=2021-04-12", text, {
-            "Authorization": self.token, "Content-Type": "application/json", **(headers or {})})
-        r = self.http.getresponse()
-        data = r.read()
-        return r.status, r.headers, json.loads(data) if data else None
+        status, got, data = self.raw(method, path, None if body is None else json.dumps(body),
+                                     {"Content-Type": "application/json", **(headers or {})})
+        return status, got, json.loads(data) if data else None
 
     def query(self, text):
         """All pages: (rows, how many pages)"""
@@ -54,9 +72,6 @@ class Rest:
             pages += 1
             token = headers.get("x-ms-continuation")
         return rows, pages
-
-    def close(self):
-        self.http.close()
 
 
 def devices(n, parent="edge1"):

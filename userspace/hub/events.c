@@ -186,8 +186,9 @@ static int event_txn(struct hub_model *m)
 	return r == 0 ? retain(m) : r;
 }
 
-int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
-		     struct hf_span body, const char *message_source, uint64_t *ret_seq)
+/* Into the open transaction. */
+static int append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
+		  struct hf_span body, const char *message_source)
 {
 	const struct hub_entry *e = hf_container_of(ident, struct hub_entry, ident);
 	struct hf_span part[7] = { hf_span_str(ident->id), hf_span_str(ident->generation_id), hf_span_str(auth_type),
@@ -200,13 +201,8 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
 	void *mem;
 	int r;
 
-	if (bag.len + body.len > HF_MSG_MAX_SIZE)
-		return HF_ELIMIT;
 	for (unsigned i = 0; i < 7; i++)
 		len += part[i].len;
-	r = event_txn(m);
-	if (r != 0)
-		return r;
 	hub_seq_key(m->next_seq, key);
 	r = hf_txn_reserve(m->event_txn, HUB_T_EVENT, hf_span(key, 8), len, true, &mem);
 	if (r != 0)
@@ -226,6 +222,32 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
 	in->next++;
 	in->last_seq = m->next_seq;
 	in->last_enqueued_ms = now;
-	*ret_seq = m->next_seq++;
+	m->next_seq++;
 	return 0;
+}
+
+int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
+		     struct hf_span body, const char *message_source, uint64_t *ret_seq)
+{
+	int r = bag.len + body.len > HF_MSG_MAX_SIZE ? HF_ELIMIT : event_txn(m);
+
+	if (r == 0)
+		r = append(m, ident, auth_type, bag, body, message_source);
+	if (r == 0)
+		*ret_seq = m->next_seq - 1;
+	return r;
+}
+
+int hub_event_append_all(struct hub_model *m, const struct hub_ident *ident, const char *auth_type,
+			 const struct hub_event_part *parts, size_t n, const char *message_source)
+{
+	size_t bytes = 0;
+	int r;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += parts[i].bag.len + parts[i].body.len;
+	r = bytes > HF_MSG_MAX_SIZE ? HF_ELIMIT : event_txn(m);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = append(m, ident, auth_type, parts[i].bag, parts[i].body, message_source);
+	return r;
 }

@@ -16,7 +16,10 @@
 
 #define MAX_SEGMENTS 8
 #define JSON_TYPE "application/json; charset=utf-8"
-enum { SCOPE_CALLER = 16, DEVICE_TOKEN = 32 };	/* beside the policy rights: which device tokens will do */
+/* Beside the policy rights: which device tokens will do, and that the body is not JSON. */
+enum { SCOPE_CALLER = 16, DEVICE_TOKEN = 32, RAW_BODY = 64 };
+#define DEVICE_API (HUB_DEVICE_CONNECT | DEVICE_TOKEN)
+#define POLICY_RIGHTS (HUB_REGISTRY_READ | HUB_REGISTRY_WRITE | HUB_SERVICE_CONNECT | HUB_DEVICE_CONNECT)
 
 struct route {
 	const char *method, *path;
@@ -38,8 +41,18 @@ static const struct route routes[] = {
 	{ "DELETE", "devices/{D}/modules/{M}", HUB_REGISTRY_WRITE, rest_ident_delete, REST_REGISTRY },
 	{ "DELETE", "devices/{D}/commands", HUB_SERVICE_CONNECT, rest_purge, REST_FREE },
 	{ "POST", "devices/{D}/applyConfigurationContent", HUB_REGISTRY_WRITE, rest_apply_content, REST_CONFIGURATION },
-	{ "POST", "devices/{D}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry, REST_TELEMETRY },
-	{ "POST", "devices/{D}/modules/{M}/messages/events", HUB_DEVICE_CONNECT | DEVICE_TOKEN, rest_telemetry, REST_TELEMETRY },
+	{ "POST", "devices/{D}/messages/events", DEVICE_API | RAW_BODY, rest_telemetry, REST_TELEMETRY },
+	{ "POST", "devices/{D}/modules/{M}/messages/events", DEVICE_API | RAW_BODY, rest_telemetry, REST_TELEMETRY },
+	{ "GET", "devices/{D}/messages/devicebound", DEVICE_API | RAW_BODY, rest_c2d_receive, REST_DEVICE },
+	{ "DELETE", "devices/{D}/messages/devicebound/{L}", DEVICE_API | RAW_BODY, rest_c2d_complete, REST_DEVICE },
+	{ "POST", "devices/{D}/messages/devicebound/{L}/abandon", DEVICE_API | RAW_BODY, rest_c2d_abandon, REST_DEVICE },
+	{ "POST", "messages/devicebound", HUB_SERVICE_CONNECT | RAW_BODY, rest_c2d_send, REST_FREE },
+	{ "GET", "messages/servicebound/feedback", HUB_SERVICE_CONNECT | RAW_BODY, rest_feedback, REST_FREE },
+	{ "DELETE", "messages/servicebound/feedback/{L}", HUB_SERVICE_CONNECT | RAW_BODY, rest_feedback_complete, REST_FREE },
+	{ "POST", "messages/servicebound/feedback/{L}/abandon", HUB_SERVICE_CONNECT | RAW_BODY, rest_feedback_abandon, REST_FREE },
+	{ "GET", "messages/servicebound/filenotifications", HUB_SERVICE_CONNECT | RAW_BODY, rest_files, REST_FREE },
+	{ "DELETE", "messages/servicebound/filenotifications/{L}", HUB_SERVICE_CONNECT | RAW_BODY, rest_files_complete, REST_FREE },
+	{ "POST", "messages/servicebound/filenotifications/{L}/abandon", HUB_SERVICE_CONNECT | RAW_BODY, rest_files_abandon, REST_FREE },
 	{ "GET", "statistics/devices", HUB_REGISTRY_READ, rest_device_statistics, REST_FREE },
 	{ "GET", "statistics/service", HUB_REGISTRY_READ, rest_service_statistics, REST_FREE },
 	{ "GET", "twins/{D}", HUB_SERVICE_CONNECT, rest_twin_get, REST_TWIN_READ },
@@ -96,6 +109,18 @@ static void send_text(struct hf_http_exchange *x, int status, const char *text, 
 	snprintf(all, sizeof all, "x-ms-request-id: %016llx\r\n%s", (unsigned long long)hf_random_u64(),
 		 headers ? headers : "");
 	hf_http_respond(x, status, text ? JSON_TYPE : NULL, hf_span_str(text), all);
+}
+
+void rest_bytes(struct rest_req *q, int status, const char *type, struct hf_span body, const char *headers)
+{
+	hf_autobuf struct hf_buf all = HF_BUF_INIT(1 << 20);
+
+	hf_buf_printf(&all, "x-ms-request-id: %016llx\r\n", (unsigned long long)hf_random_u64());
+	hf_buf_puts(&all, headers);
+	if (all.err)
+		rest_refuse(q, 500, 500001, "ServerError", "no memory");
+	else
+		hf_http_respond(hf_take(q->x), status, type, body, hf_buf_cstr(&all));
 }
 
 void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers)
@@ -214,23 +239,33 @@ int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t d
 
 /* --- authority -------------------------------------------------------------------------------------------- */
 
-/* The identity itself; for scope calls $edgeHub of an edge device or the edge device. */
-static const char *check_identity(struct rest_req *q, const struct hub_claim *claim, unsigned rights)
+/* $edgeHub of an edge device, or the edge device for it. */
+static const char *check_scope_caller(struct rest_req *q, const struct hub_claim *claim)
 {
 	const struct hub_ident *device = hub_ident_find(q->m, hf_span_str(q->device)), *who;
-	const char *why, *id = q->id;
+	const char *why;
 
-	if (!(rights & (SCOPE_CALLER | DEVICE_TOKEN)))
-		return "a device token cannot do this";
-	if (rights & SCOPE_CALLER) {
-		if (strcmp(q->module, "$edgeHub") != 0 || !device || !device->is_edge)
-			return "the caller is not the $edgeHub of an edge device";
-		if (strcmp(claim->ident, q->device) == 0)
-			id = q->device;
-	}
-	why = hub_ident_usable(q->m, hf_span_str(id), &who);
+	if (strcmp(q->module, "$edgeHub") != 0 || !device || !device->is_edge)
+		return "the caller is not the $edgeHub of an edge device";
+	why = hub_ident_usable(q->m, hf_span_str(strcmp(claim->ident, q->device) == 0 ? q->device : q->id), &who);
 	if (!why)
 		why = hub_claim_act_as(q->m, claim, who, NULL);
+	if (!why)
+		q->caller = who;
+	return why;
+}
+
+/* The identity of the path. Whether it is enabled is another question, with another answer. */
+static const char *check_identity(struct rest_req *q, const struct hub_claim *claim, unsigned rights)
+{
+	const struct hub_ident *who = hub_ident_find(q->m, hf_span_str(q->id));
+	const char *why;
+
+	if (rights & SCOPE_CALLER)
+		return check_scope_caller(q, claim);
+	if (!(rights & DEVICE_TOKEN))
+		return "a device token cannot do this";
+	why = who ? hub_claim_act_as(q->m, claim, who, NULL) : "identity unknown";
 	if (!why)
 		q->caller = who;
 	return why;
@@ -240,14 +275,12 @@ static const char *check_identity(struct rest_req *q, const struct hub_claim *cl
 static const char *check_cert(struct rest_req *q, unsigned rights)
 {
 	struct hf_conn *conn = hf_http_exchange_conn(q->x);
-	const struct hub_ident *who;
+	const struct hub_ident *who = hub_ident_find(q->m, hf_span_str(q->id));
 	const char *why;
 
 	if (!(rights & DEVICE_TOKEN) || !conn)
 		return "no Authorization header";
-	why = hub_ident_usable(q->m, hf_span_str(q->id), &who);
-	if (!why)
-		why = hub_cert_act_as(q->m, hf_conn_tls(conn), who);
+	why = who ? hub_cert_act_as(q->m, hf_conn_tls(conn), who) : "identity unknown";
 	q->auth_type = "x509";
 	if (!why)
 		q->caller = who;
@@ -268,7 +301,7 @@ static const char *authorize(struct rest_req *q, unsigned rights)
 	q->auth_type = claim.is_policy ? "policy" : "sas";
 	if (!claim.is_policy)
 		return check_identity(q, &claim, rights);
-	if (!(claim.rights & rights & (SCOPE_CALLER - 1u)))
+	if (!(claim.rights & rights & POLICY_RIGHTS))
 		return "the policy lacks the right";
 	return hub_claim_covers(&claim, q->device, q->module) ? NULL : "the token is for something else";
 }
@@ -288,7 +321,7 @@ static bool route_fits(const char *pattern, char *const *seg, unsigned n, struct
 	struct hf_span rest = hf_span_str(pattern), part;
 	unsigned i = 0;
 
-	q->device[0] = q->module[0] = '\0';
+	q->device[0] = q->module[0] = q->param[0] = '\0';
 	for (; rest.len; i++) {
 		hf_span_cut(&rest, '/', &part);
 		if (i >= n)
@@ -299,6 +332,8 @@ static bool route_fits(const char *pattern, char *const *seg, unsigned n, struct
 		} else if (hf_span_is(part, "{M}")) {
 			if (take_id(seg[i], q->module) != 0)
 				return false;
+		} else if (hf_span_is(part, "{L}")) {
+			snprintf(q->param, sizeof q->param, "%s", seg[i]);	/* a cut one names nothing either */
 		} else if (!hf_span_ieq(part, hf_span_str(seg[i]))) {
 			return false;
 		}
@@ -346,6 +381,16 @@ static const struct route *find_route(struct rest_req *q, char *const *seg, unsi
 	return NULL;
 }
 
+static bool device_usable(struct rest_req *q)
+{
+	const struct hub_ident *i = rest_ident(q);
+	const struct hub_ident *device = i ? hub_ident_find(q->m, hf_span_str(i->device_id)) : NULL;
+
+	if (i && (!device || !device->enabled || !i->enabled))
+		rest_refuse(q, 403, 403012, "DeviceDisabled", "%.200s is disabled", device && device->enabled ? i->id : i->device_id);
+	return q->x != NULL;
+}
+
 static void dispatch(struct rest_req *q, const struct route *route)
 {
 	static struct hf_log_limit limit;
@@ -360,6 +405,8 @@ static void dispatch(struct rest_req *q, const struct route *route)
 		rest_refuse(q, 401, 401002, "IotHubUnauthorizedAccess", "Unauthorized: %s", why);
 		return;
 	}
+	if ((route->rights & DEVICE_TOKEN) && !device_usable(q))
+		return;
 	q->has_if_match = hf_http_header(q->http, "If-Match", &match);
 	if (q->has_if_match && match.len >= sizeof q->if_match) {
 		rest_refuse(q, 400, 400004, "ArgumentInvalid", "If-Match is too long");
@@ -367,7 +414,7 @@ static void dispatch(struct rest_req *q, const struct route *route)
 	}
 	if (q->has_if_match)
 		memcpy(q->if_match, match.ptr, match.len);
-	if (q->http->body.len && route->fn != rest_telemetry) {
+	if (q->http->body.len && !(route->rights & RAW_BODY)) {
 		json_error_t bad;
 
 		q->body = json_loadb((const char *)q->http->body.ptr, q->http->body.len, JSON_DECODE_ANY, &bad);

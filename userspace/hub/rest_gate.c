@@ -4,6 +4,7 @@
 #include "hub/fault_run.h"
 #include "hub/rest_int.h"
 #include "hub/throttle.h"
+#include "mqtt/mqtt_codec.h"
 
 #include <stdio.h>
 
@@ -21,6 +22,8 @@ static const struct { enum hub_throttle_on limit; enum hub_fault_on fault; } kin
 	[REST_METHOD] = { HUB_THROTTLE_METHOD, HUB_ON_METHOD },
 	[REST_TELEMETRY] = { HUB_THROTTLE_D2C, HUB_ON_TELEMETRY },
 	[REST_SCOPE] = { NO_LIMIT, HUB_ON_SCOPE },
+	[REST_DEVICE] = { NO_LIMIT, HUB_ON_CONNECT },
+	[REST_C2D] = { HUB_THROTTLE_C2D, HUB_ON_C2D },
 };
 _Static_assert(HF_ARRAY_LEN(kinds) == REST__KINDS, "a row for each kind");
 
@@ -79,6 +82,13 @@ static bool fail_on_purpose(struct rest_req *q, const struct hub_fault *fault)
 	return true;
 }
 
+/* A rule on connect rejects with a CONNACK code; 3 alone asks to try again. */
+static void as_status(struct hub_fault *fault)
+{
+	if (fault->action == HUB_DO_REJECT)
+		fault->code = fault->code == HF_CONNACK_UNAVAILABLE ? 503 : 401;
+}
+
 bool rest_gate(struct rest_req *q, enum rest_kind kind)
 {
 	struct hub_fault fault;
@@ -89,5 +99,7 @@ bool rest_gate(struct rest_req *q, enum rest_kind kind)
 		return false;
 	if (kinds[kind].fault == NO_FAULT || !hub_fault_hit(hub_model_faults(q->m), kinds[kind].fault, q->id, &fault))
 		return true;
+	if (kinds[kind].fault == HUB_ON_CONNECT)
+		as_status(&fault);
 	return fail_on_purpose(q, &fault);
 }

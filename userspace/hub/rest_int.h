@@ -24,6 +24,7 @@ struct rest_req {
 	struct hf_http_exchange *x;	/* NULL once answered */
 	char device[HF_ID_MAX + 1], module[HF_ID_MAX + 1];	/* of the path, "" when absent */
 	char id[HF_IDENT_MAX + 1];	/* "D" or "D/M" of the path */
+	char param[512];		/* lock token or correlation id of the path */
 	char if_match[256];
 	bool has_if_match;
 	json_t *body;			/* NULL when empty */
@@ -37,6 +38,8 @@ void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers)
 void rest_error(struct rest_req *q, const struct hub_error *err);
 void rest_refuse(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
+/* A body that is not JSON of the API: a message, a batch of records. type NULL: no Content-Type. */
+void rest_bytes(struct rest_req *q, int status, const char *type, struct hf_span body, const char *headers);
 /* As rest_json (doc NULL: no body), but only once everything changed so far is committed; else 500. */
 void rest_committed(struct rest_req *q, int status, json_t *doc, const char *headers);
 /* Document of an error: Message holds "ErrorCode:NAME;text", or JSON with the number when `nested`. */
@@ -51,6 +54,8 @@ enum rest_kind {
 	REST_FREE,		/* neither */
 	REST_REGISTRY, REST_QUERY, REST_TWIN_READ, REST_TWIN_UPDATE, REST_CONFIGURATION, REST_JOB,
 	REST_METHOD, REST_TELEMETRY, REST_SCOPE,
+	REST_DEVICE,		/* of a device, other than telemetry: over HTTPS each request is a login */
+	REST_C2D,		/* asked by the handler, which knows the device */
 	REST__KINDS
 };
 /* False: answered, dropped, or put off. */
@@ -85,4 +90,18 @@ void rest_scope_on_behalf(struct rest_req *q);
 /* rest_query.c */
 void rest_query(struct rest_req *q);
 /* rest_device.c */
+/* As rest_refuse, counted and logged as a refusal of the device API. */
+void rest_refuse_device(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
 void rest_telemetry(struct rest_req *q);
+void rest_c2d_receive(struct rest_req *q);
+void rest_c2d_complete(struct rest_req *q);	/* or rejects */
+void rest_c2d_abandon(struct rest_req *q);
+/* rest_messages.c */
+void rest_c2d_send(struct rest_req *q);
+void rest_feedback(struct rest_req *q);
+void rest_feedback_complete(struct rest_req *q);
+void rest_feedback_abandon(struct rest_req *q);
+void rest_files(struct rest_req *q);
+void rest_files_complete(struct rest_req *q);
+void rest_files_abandon(struct rest_req *q);
