@@ -294,3 +294,25 @@ def test_a_module_cannot_call_methods_in_the_cloud(lab):
                                 {"Content-Type": "application/json", "x-ms-edge-moduleId": ident})
         assert (status, error_of(body)) == (401, "IotHubUnauthorizedAccess")
     c.close()
+
+
+# --- faults on purpose: device requests follow rules on connect, sends those on c2d ------------------------------------------
+
+@pytest.mark.parametrize("action,status", [("reject=5", 401), ("reject=3", 503), ("throttle", 429)])
+def test_connect_rules_hit_device_requests(lab, action, status):
+    name, c = device(lab, 2)
+    lab.hub_ctl("fault.add", on="connect", action=action, device=name, count=1)
+    assert receive(c, name)[0] == status
+    assert receive(c, name)[0] in (200, 204)
+    c.close()
+
+
+def test_c2d_rules_hit_sends(lab, service):
+    name = lab.children()[2]["deviceId"]
+    service.raw("DELETE", f"/devices/{name}/commands")
+    lab.hub_ctl("fault.add", on="c2d", action="reject=503", device=name, count=1)
+    assert send(service, name, b"refused") == 503
+    assert send(service, lab.children()[1]["deviceId"], b"other") == 204
+    assert send(service, name, b"taken") == 204
+    assert lab.hub_ctl("device.show", deviceId=name)[0]["cloudToDeviceMessageCount"] == 1
+    service.raw("DELETE", f"/devices/{name}/commands")
