@@ -17,6 +17,42 @@ void hf_amqp_later(struct hf_amqp *a)
 		hf_task_at_turn_end(a->loop, &a->pump);
 }
 
+void hf_amqp_over_limit(struct hf_amqp *a, const char *what)
+{
+	if (a->close_at_ms)
+		return;
+	a->ops->malformed(a->arg, HF_ELIMIT, what);
+	hf_amqp_close(a, "amqp:resource-limit-exceeded", what);
+}
+
+static void on_transport_error(struct hf_amqp *a)
+{
+	pn_condition_t *c = pn_transport_condition(a->driver.transport);
+	const char *text = pn_condition_get_description(c);
+
+	if (a->sasl_refused)
+		return;
+	text = text ? text : "transport error";
+	a->ops->malformed(a->arg, strstr(text, "idle-timeout") ? HF_ETIMEOUT : HF_EPROTO, text);
+}
+
+static void on_session_end(struct hf_amqp *a, pn_session_t *session)
+{
+	struct hf_list *pos, *tmp;
+
+	a->n_sessions--;
+	hf_list_for_each_safe(pos, tmp, &a->links) {
+		struct hf_amqp_link *l = hf_container_of(pos, struct hf_amqp_link, node);
+
+		if (pn_link_session(l->pn) != session)
+			continue;
+		pn_link_set_context(l->pn, NULL);
+		hf_amqp_link_free(l);
+	}
+	pn_session_close(session);
+	pn_session_free(session);
+}
+
 static void on_event(struct hf_amqp *a, pn_event_t *e)
 {
 	switch (pn_event_type(e)) {
@@ -27,12 +63,15 @@ static void on_event(struct hf_amqp *a, pn_event_t *e)
 		pn_connection_close(pn_event_connection(e));
 		break;
 	case PN_SESSION_REMOTE_OPEN:
+		if (++a->n_sessions > a->max_links) {
+			hf_amqp_over_limit(a, "too many sessions");
+			break;
+		}
 		pn_session_set_incoming_capacity(pn_event_session(e), SESSION_WINDOW);
 		pn_session_open(pn_event_session(e));
 		break;
 	case PN_SESSION_REMOTE_CLOSE:
-		pn_session_close(pn_event_session(e));
-		pn_session_free(pn_event_session(e));
+		on_session_end(a, pn_event_session(e));
 		break;
 	case PN_LINK_REMOTE_OPEN:
 		hf_amqp_link_remote_open(a, pn_event_link(e));
@@ -50,26 +89,15 @@ static void on_event(struct hf_amqp *a, pn_event_t *e)
 		}
 		break;
 	}
-	case PN_LINK_FLOW: {
-		struct hf_amqp_link *l = pn_link_get_context(pn_event_link(e));
-
-		if (l && l->accepted && pn_link_is_sender(l->pn) && pn_link_credit(l->pn) > 0)
-			a->ops->credit(a->arg, l);
-		if (l && l->accepted && pn_link_is_sender(l->pn) && pn_link_get_drain(l->pn))
-			pn_link_drained(l->pn);
+	case PN_LINK_FLOW:
+		hf_amqp_link_flow(pn_event_link(e));
 		break;
-	}
 	case PN_DELIVERY:
 		hf_amqp_on_delivery(a, pn_event_delivery(e));
 		break;
-	case PN_TRANSPORT_ERROR: {
-		pn_condition_t *c = pn_transport_condition(a->driver.transport);
-		const char *text = pn_condition_get_description(c);
-
-		if (!a->sasl_refused)
-			a->ops->malformed(a->arg, text ? text : "transport error");
+	case PN_TRANSPORT_ERROR:
+		on_transport_error(a);
 		break;
-	}
 	default:
 		break;
 	}
@@ -98,7 +126,11 @@ static void pump(struct hf_amqp *a)
 	do {
 		while ((e = pn_connection_driver_next_event(&a->driver)))
 			on_event(a, e);
+		if (a->resuming)
+			hf_amqp_resume_links(a);
 		write_out(a);
+		if (a->choked)
+			hf_amqp_unchoke_links(a);
 	} while (pn_connection_driver_has_event(&a->driver));
 	a->pumping = false;
 	if (pn_connection_driver_finished(&a->driver) || pn_connection_driver_write_closed(&a->driver))
@@ -110,34 +142,37 @@ static void on_pump(void *arg)
 	pump(arg);
 }
 
+/* Proton gets one frame at a time, so that what was read of the frame belongs to the events it causes. A peer that does
+ * not read what it caused is not read from either. */
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct hf_amqp *a = arg;
 
 	while (in.len && !a->dead) {
 		pn_rwbytes_t room = pn_connection_driver_read_buffer(&a->driver);
-		size_t n = hf_min(room.size, in.len);
+		bool end = false;
+		size_t n;
 
-		if (n == 0) {
-			pump(a);
-			room = pn_connection_driver_read_buffer(&a->driver);
-			n = hf_min(room.size, in.len);
-			if (n == 0)
-				break;		/* proton wants no more: the end is on its way */
-		}
+		if (room.size == 0)
+			break;		/* proton wants no more: the end is on its way */
+		n = hf_amqp_frame_take(&a->frames, hf_span(in.ptr, hf_min(room.size, in.len)), &end, &a->batch_frame);
 		memcpy(room.start, in.ptr, n);
 		pn_connection_driver_read_done(&a->driver, n);
 		in = hf_span_skip(in, n);
-		pump(a);
+		if (end || n == room.size)
+			pump(a);
+		a->batch_frame = false;
 	}
-	(void)c;
 	pump(a);
+	if (hf_conn_out_len(c) >= OUT_HIGH)
+		hf_conn_pause(c);
 }
 
 static void on_drained(void *arg, struct hf_conn *c)
 {
-	(void)c;
 	pump(arg);
+	if (hf_conn_paused(c) && hf_conn_out_len(c) < OUT_HIGH)
+		hf_conn_resume(c);
 }
 
 static void destroy(struct hf_amqp *a)
@@ -187,6 +222,7 @@ int hf_amqp_create(struct hf_conn *conn, const struct hf_amqp_cfg *cfg, const st
 	a->ops = ops;
 	a->arg = arg;
 	a->max_message = cfg->max_message;
+	a->max_links = cfg->max_links;
 	a->encoded = HF_BUF_INIT(2u << 20);
 	hf_list_init(&a->links);
 	hf_task_init(&a->pump, on_pump, a);
@@ -206,11 +242,16 @@ struct hf_conn *hf_amqp_conn(struct hf_amqp *a)
 	return a->conn;
 }
 
+void hf_amqp_set_max_links(struct hf_amqp *a, unsigned n)
+{
+	a->max_links = n;
+}
+
 void hf_amqp_close(struct hf_amqp *a, const char *condition, const char *text)
 {
 	pn_connection_t *c = a->driver.connection;
 
-	if (a->dead)
+	if (a->dead || a->close_at_ms)
 		return;
 	if (condition) {
 		pn_condition_set_name(pn_connection_condition(c), condition);

@@ -7,6 +7,12 @@
 #include <proton/connection_driver.h>
 #include <proton/engine.h>
 
+/* Follows the frame borders of the input, so that proton gets one frame at a time, and reads the one field of a transfer
+ * that proton does not tell: the message format. */
+struct hf_amqp_frames {
+	uint8_t head[128];		/* start of the frame under way */
+	uint32_t got, size;		/* bytes of it; size 0 = not known yet */
+};
 struct hf_amqp {
 	struct hf_conn *conn;
 	struct hf_loop *loop;
@@ -16,32 +22,59 @@ struct hf_amqp {
 	struct hf_amqp_codec *codec;
 	struct hf_buf encoded;
 	struct hf_task pump;		/* events and output after calls of the owner */
-	struct hf_list links;		/* accepted ones */
+	struct hf_list links;
+	struct hf_amqp_frames frames;
 	uint64_t max_message, next_tag;
+	unsigned max_links, n_links, n_sessions;
 	uint64_t close_at_ms;		/* set: our close waits for the peer's */
 	bool pumping, dead, sasl_refused;
+	bool batch_frame;		/* the frame just read is a transfer of a batch */
+	bool resuming;			/* some link has `resume` */
+	bool choked;			/* some link has `choked` */
 };
 struct hf_amqp_link {
 	struct hf_list node;
 	struct hf_amqp *a;
-	pn_link_t *pn;			/* NULL once gone */
+	pn_link_t *pn;
 	void *arg;
 	struct hf_buf in;		/* a message that is coming in */
-	struct hf_list deliveries;	/* received, not settled */
+	struct hf_list deliveries;	/* given to the owner, not settled */
+	struct hf_list posts;		/* struct hf_amqp_post: waiting for credit */
+	unsigned n_posts;
+	struct hf_list sent;		/* waiting for the peer's verdict */
+	struct hf_amqp_delivery *held;	/* the owner said "not yet" */
 	unsigned used;			/* credit to give back */
-	bool accepted;
+	bool accepted, refused, resume, choked;
 };
 struct hf_amqp_delivery {
 	struct hf_list node;
 	struct hf_amqp_link *link;	/* NULL once the link went */
 	pn_delivery_t *pn;
+	uint64_t cookie;
+	bool is_batch;
+};
+
+struct hf_amqp_post {
+	struct hf_list node;
+	size_t len;
+	uint8_t bytes[];
 };
 
 /* amqp_sasl.c: offers MSSBCBS, PLAIN, ANONYMOUS, EXTERNAL on the connection's transport. */
 void hf_amqp_sasl_init(struct hf_amqp *a);
+/* amqp_frame.c: how many bytes of `in` belong to the frame under way. *ret_end: they complete it; *ret_batch: it is a
+ * transfer of a batch. */
+size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, bool *ret_end, bool *ret_batch);
 /* amqp_link.c */
 void hf_amqp_link_remote_open(struct hf_amqp *a, pn_link_t *pn);
 void hf_amqp_link_remote_close(struct hf_amqp *a, pn_link_t *pn);
 void hf_amqp_link_free(struct hf_amqp_link *l);		/* tells gone */
+void hf_amqp_link_flow(pn_link_t *pn);
+/* amqp_transfer.c */
 void hf_amqp_on_delivery(struct hf_amqp *a, pn_delivery_t *d);
+void hf_amqp_resume_links(struct hf_amqp *a);
+void hf_amqp_unchoke_links(struct hf_amqp *a);
+void hf_amqp_usable(struct hf_amqp_link *l);		/* there is credit: what waits for it goes */
+/* amqp_conn.c */
 void hf_amqp_later(struct hf_amqp *a);			/* pump at the end of this turn */
+void hf_amqp_over_limit(struct hf_amqp *a, const char *what);	/* ends the connection */
