@@ -8,7 +8,7 @@ from .world import GW_NAME, HUB_IP, HUB_NAME, LabError, write_file
 HUB_CONF = """\
 # written by scripts/lab
 hub: {{ host = "{host}"; }};
-listen: {{ mqtt = "{ip}:8883"; https = "{ip}:443"; }};
+listen: {{ mqtt = "{ip}:8883"; amqp = "{ip}:5671"; https = "{ip}:443"; }};
 tls: {{ cert_file = "{dir}/hub.pem"; key_file = "{dir}/hub.key"; client_ca_file = "{dir}/ca.pem"; }};
 control: {{ socket = "{socket}"; }};
 storage: {{ dir = "{storage}"; }};

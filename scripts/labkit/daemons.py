@@ -9,7 +9,7 @@ from .world import LabError
 START_S, STOP_S, SYNC_S = 30, 30, 90
 PROGRAM = {"hub": "holdfast-hub", "gw": "holdfastd"}
 ARGS = {"hub": ("serve",), "gw": ()}
-PORTS = {"hub": (8883, 443), "gw": (8883,)}
+PORTS = {"hub": (8883, 5671, 443), "gw": (8883,)}
 
 
 def proc(lab, role):

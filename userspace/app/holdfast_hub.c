@@ -2,6 +2,7 @@
 /* holdfast-hub: the command line, and `serve`, which wires the emulator. */
 #include "core/log.h"
 #include "core/util.h"
+#include "hub/amqp.h"
 #include "hub/cli.h"
 #include "hub/ctl.h"
 #include "hub/dev.h"
@@ -20,6 +21,7 @@ struct hub {
 	struct hf_loop *loop;
 	struct hub_model *model;
 	struct hub_dev *dev;
+	struct hub_amqp *amqp;
 	struct hub_rest *rest;
 	struct hub_ctl *ctl;
 	struct hf_tls_ctx *tls;
@@ -40,7 +42,7 @@ static void on_idle(void *arg)
 {
 	struct hub *h = arg;
 
-	if (hub_dev_count(h->dev) == 0 || ++h->idle_turns > 40)
+	if ((hub_dev_count(h->dev) == 0 && hub_amqp_count(h->amqp) == 0) || ++h->idle_turns > 40)
 		hf_loop_stop(h->loop);
 }
 
@@ -54,6 +56,7 @@ static void on_signal(void *arg, int signo)
 	h->stopping = true;
 	hf_notify("STOPPING=1");
 	hub_dev_stop(h->dev);
+	hub_amqp_stop(h->amqp);
 	hub_rest_destroy(&h->rest);
 	hub_ctl_destroy(&h->ctl);
 	if (hf_timer_create(h->loop, on_idle, h, &h->idle) == 0)
@@ -69,18 +72,23 @@ static void on_websocket(void *arg, enum hub_ws_protocol protocol, struct hf_con
 	if (protocol == HUB_WS_MQTT)
 		hub_dev_adopt(h->dev, conn);
 	else
-		hf_conn_close(conn);
+		hub_amqp_adopt(h->amqp, conn);
 }
 
 static int start_heads(struct hub *h)
 {
 	const struct hub_conf *c = &h->conf;
 	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .max_connections = (unsigned)c->max_connections };
+	struct hub_amqp_cfg amqp = { .tls = h->tls, .max_connections = (unsigned)c->max_connections };
 	struct hub_ctl_cfg ctl = { .host = c->host };
 	int https, r = hf_listen_tcp(c->listen_mqtt, false, &dev.listen_fd);
 
 	if (r == 0)
 		r = hub_dev_create(h->loop, h->model, &dev, &h->dev);
+	if (r == 0)
+		r = hf_listen_tcp(c->listen_amqp, false, &amqp.listen_fd);
+	if (r == 0)
+		r = hub_amqp_create(h->loop, h->model, &amqp, &h->amqp);
 	if (r == 0)
 		r = hf_listen_tcp(c->listen_https, false, &https);
 	if (r == 0)
@@ -128,10 +136,12 @@ static void stop(struct hub *h)
 	hf_timer_destroy(&h->idle);
 	if (h->dev && hub_dev_count(h->dev) == 0)
 		hub_dev_destroy(&h->dev);
+	if (h->amqp && hub_amqp_count(h->amqp) == 0)
+		hub_amqp_destroy(&h->amqp);
 	if (h->model)
 		hub_model_close(&h->model);
 	hf_tls_ctx_unref(&h->tls);
-	if (!h->dev)
+	if (!h->dev && !h->amqp)
 		hf_loop_destroy(&h->loop);
 	hf_tls_thread_fini();
 }
@@ -169,8 +179,8 @@ static int serve(const struct hf_cli *cli, const json_t *args)
 	hf_metrics_init(metric_defs, HUB_M__COUNT);
 	r = start(&h);
 	if (r == 0) {
-		hf_log(HF_LOG_NOTICE, "start", "holdfast-hub %s ready: %s on %s and %s", HF_VERSION, h.conf.host, h.conf.listen_mqtt,
-		       h.conf.listen_https);
+		hf_log(HF_LOG_NOTICE, "start", "holdfast-hub %s ready: %s on %s, %s and %s", HF_VERSION, h.conf.host, h.conf.listen_mqtt,
+		       h.conf.listen_amqp, h.conf.listen_https);
 		hf_notify("READY=1");
 		hf_loop_run(h.loop);
 	} else {

@@ -5,6 +5,8 @@
 #include "core/util.h"
 #include <stdio.h>
 
+const char hub_token_of_nobody[] = "token names no registered identity";
+
 /* --- tokens ----------------------------------------------------------------------------------------------- */
 
 /* "/devices/D[/modules/M][/...]" at one level of decoding -> "D" or "D/M". */
@@ -83,7 +85,7 @@ static const char *verify_identity(struct hub_model *m, const struct hf_sas *sas
 	const struct hub_ident *who = signer_of(m, sas);
 
 	if (!who)
-		return "token names no registered identity";
+		return hub_token_of_nobody;
 	if (who->auth != HUB_AUTH_SAS)
 		return "identity does not use SAS";
 	if (!hf_sas_verify(sas, who->primary_key) && !hf_sas_verify(sas, who->secondary_key))

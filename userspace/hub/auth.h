@@ -15,6 +15,7 @@ struct hub_claim {
 };
 /* Checks form, expiry, host, signature. Tokens of Event Hubs clients (audience sb://...) come with the raw text of
  * the policy key as HMAC key (3.2) and give ServiceConnect. */
+extern const char hub_token_of_nobody[];	/* the reason for a token that names no registered identity */
 const char *hub_claim_verify(struct hub_model *m, struct hf_span token, struct hub_claim *ret_claim);
 /* Does a policy's claim reach the device, or module (NULL or "": the device; device "" the whole hub)? */
 bool hub_claim_covers(const struct hub_claim *claim, const char *device, const char *module);

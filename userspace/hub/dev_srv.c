@@ -100,7 +100,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 		hub_client_remove(d->model, &s->client);
 	}
 	d->n_connections--;
-	hf_metric_set(HUB_M_CONNECTIONS, d->n_connections);
+	hf_metric_add(HUB_M_CONNECTIONS, -1);
 	session_free(s);
 }
 
@@ -142,7 +142,7 @@ static void session_add(struct hub_session *s)
 	hf_list_add_tail(&d->all, &s->node);
 	d->n_connections++;
 	hf_metric_add(HUB_M_ACCEPTED, 1);
-	hf_metric_set(HUB_M_CONNECTIONS, d->n_connections);
+	hf_metric_add(HUB_M_CONNECTIONS, 1);
 }
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)

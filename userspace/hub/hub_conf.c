@@ -13,6 +13,7 @@ static const char *const level_names[] = { "err", "warn", "notice", "info", "deb
 static const struct hf_conf_row rows[] = {
 	ROW("hub.host", STR, host, "", 0, 0, NULL, HF_CONF_REQUIRED, "host name of the hub: in user names, tokens, certificates"),
 	ROW("listen.mqtt", STR, listen_mqtt, "0.0.0.0:8883", 0, 0, NULL, 0, "address for MQTT over TLS"),
+	ROW("listen.amqp", STR, listen_amqp, "0.0.0.0:5671", 0, 0, NULL, 0, "address for AMQP over TLS"),
 	ROW("listen.https", STR, listen_https, "0.0.0.0:443", 0, 0, NULL, 0, "address for the HTTPS API"),
 	ROW("tls.cert_file", STR, cert_file, "", 0, 0, NULL, HF_CONF_REQUIRED, "PEM certificate chain, leaf first"),
 	ROW("tls.key_file", STR, key_file, "", 0, 0, NULL, HF_CONF_REQUIRED, "PEM private key of it"),
@@ -22,7 +23,7 @@ static const struct hf_conf_row rows[] = {
 	ROW("storage.durability", ENUM, durability, "process", 0, 0, durability_names, 0,
 	    "process = survives kill -9; sync = also a power cut"),
 	ROW("storage.max_bytes", SIZE, max_bytes, "4 GiB", 64ll << 20, 1ll << 40, NULL, 0, "disk budget; the oldest events go first"),
-	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "device connections at once"),
+	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "connections of each protocol, MQTT and AMQP, at once"),
 	ROW("limits.throttle", ENUM, throttle, "off", 0, 0, throttle_names, 0, "s1 = the request limits of one S1 unit; off = none"),
 	ROW("log.level", ENUM, log_level, "notice", 0, 0, level_names, HF_CONF_RELOADABLE, "least severe level that is logged"),
 	{ 0 },

@@ -4,7 +4,7 @@
 #include "conf/conf.h"
 
 struct hub_conf {
-	char *host, *listen_mqtt, *listen_https;
+	char *host, *listen_mqtt, *listen_amqp, *listen_https;
 	char *cert_file, *key_file, *client_ca_file;
 	char *control_socket, *storage_dir;
 	int durability;			/* 0 process, 1 sync */

@@ -17,6 +17,11 @@
 	X(HUB_M_TAKEOVER, "takeover_total", HF_METRIC_COUNTER, "connections replaced by a newer one")        \
 	X(HUB_M_EXPIRED, "token_expired_total", HF_METRIC_COUNTER, "connections closed at token expiry")     \
 	X(HUB_M_KEEPALIVE, "keepalive_timeout_total", HF_METRIC_COUNTER, "connections silent for too long")  \
+	X(HUB_M_AMQP_MALFORMED, "amqp_malformed_total", HF_METRIC_COUNTER, "AMQP frames and messages that cannot be read")    \
+	X(HUB_M_AMQP_LIMIT, "amqp_limit_total", HF_METRIC_COUNTER, "AMQP peers with too many links or messages, or too large ones") \
+	X(HUB_M_AMQP_REFUSED, "amqp_links_refused_total", HF_METRIC_COUNTER, "AMQP links refused at attach")    \
+	X(HUB_M_AMQP_DETACHED, "amqp_links_detached_total", HF_METRIC_COUNTER, "AMQP links and connections cut by the hub") \
+	X(HUB_M_AMQP_UNSENT, "amqp_unsent_total", HF_METRIC_COUNTER, "messages the AMQP peer had no link or credit for") \
 	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")               \
 	X(HUB_M_WEBSOCKETS, "websockets_total", HF_METRIC_COUNTER, "WebSocket connections")                   \
 	X(HUB_M_C2D_COMPLETED, "c2d_completed_total", HF_METRIC_COUNTER, "messages devices completed")       \
