@@ -16,7 +16,7 @@ import mqttwire  # noqa: E402
 from labkit import control  # noqa: E402
 from labkit.identity import sas_token  # noqa: E402
 from labkit.procs import wait_for  # noqa: E402
-from labkit.world import GW_LAN_IP, GW_NAME, HUB_NAME  # noqa: E402
+from labkit.world import GW_LAN_IP, GW_NAME, HUB_IP, HUB_NAME  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 _CLONE_NEWNET = 0x40000000
@@ -107,6 +107,21 @@ class Lab:
         """A connected child; child is a row of children.json."""
         c = self.client(**kw)
         _, code = c.login(HUB_NAME, child["deviceId"], self.token(child) if password is None else password, clean)
+        if code != 0:
+            c.close()
+            raise LabFailed(f"{child['deviceId']}: CONNACK {code}")
+        return c
+
+    # --- straight to the hub -------------------------------------------------------------------------------
+    def hub_client(self, port=8883, **kw):
+        """A TLS connection to the hub, nothing sent yet."""
+        with self.inside("hub"):
+            return mqttwire.Client(HUB_NAME, self.ca, port=port, address=HUB_IP, **kw)
+
+    def hub_login(self, child, clean=True, **kw):
+        """A device or module that is connected to the hub."""
+        c = self.hub_client()
+        _, code = c.login(HUB_NAME, child["deviceId"], kw.pop("password", None) or self.token(child), clean, **kw)
         if code != 0:
             c.close()
             raise LabFailed(f"{child['deviceId']}: CONNACK {code}")

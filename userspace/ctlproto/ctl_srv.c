@@ -34,7 +34,13 @@ struct ctl_conn {
 };
 struct hf_ctl_call {
 	struct ctl_conn *cc;	/* NULL: the client left */
-	json_t *id;
+	json_t *id, *args;
+	const struct hf_ctl_cmd *cmd;
+	struct hf_timer *timer;		/* of a call that waits on purpose */
+	uint32_t late_ms;
+	struct hf_buf late;		/* what is sent late_ms after the end */
+	bool held;			/* here, not with the command: it ended, or */
+	bool again;			/* it is to run once more */
 	void (*on_drain)(void *arg);
 	void *drain_arg;
 	void (*on_gone)(void *arg);
@@ -51,6 +57,11 @@ static bool send_line(struct ctl_conn *cc, json_t *line)
 		hf_log(HF_LOG_WARN, "ctl.reply", "a reply could not be built");
 		return true;
 	}
+	if (cc->call && cc->call->late_ms) {
+		hf_buf_puts(&cc->call->late, text);
+		hf_buf_putc(&cc->call->late, '\n');
+		return true;
+	}
 	hf_conn_write(cc->conn, hf_span_str(text));
 	room = hf_conn_write(cc->conn, hf_span("\n", 1));
 	return room;
@@ -62,17 +73,84 @@ static void send_error(struct ctl_conn *cc, json_t *id, const char *code, const 
 				"message", message));
 }
 
+static void call_free(struct hf_ctl_call *call)
+{
+	hf_timer_destroy(&call->timer);
+	hf_buf_fini(&call->late);
+	json_decref(call->args);
+	json_decref(call->id);
+	free(call);
+}
+
+static void on_call_timer(void *arg)
+{
+	struct hf_ctl_call *call = arg;
+	struct ctl_conn *cc = call->cc;
+
+	call->held = false;
+	if (call->again) {
+		call->cmd->run(cc->srv->arg, call, call->args);
+		return;
+	}
+	if (!cc->dead)
+		hf_conn_write(cc->conn, hf_buf_span(&call->late));
+	cc->call = NULL;
+	hf_task_next_turn(cc->srv->loop, &cc->task);
+	call_free(call);
+}
+
+/* ms UINT32_MAX: the call stays until its client leaves. */
+static void hold(struct hf_ctl_call *call, uint32_t ms)
+{
+	call->held = true;
+	if (ms == UINT32_MAX)
+		return;
+	if (!call->timer && hf_timer_create(call->cc->srv->loop, on_call_timer, call, &call->timer) != 0)
+		hf_log(HF_LOG_ERR, "ctl.late", "no memory for a timer: the call is not answered");
+	else
+		hf_timer_start(call->timer, ms, 0);
+}
+
 /* Ends the call and lets the connection go on with its next request. */
 static void finish(struct hf_ctl_call *call)
 {
 	struct ctl_conn *cc = call->cc;
 
+	if (cc && call->late_ms) {
+		hold(call, call->late_ms);
+		return;
+	}
 	if (cc) {
 		cc->call = NULL;
 		hf_task_next_turn(cc->srv->loop, &cc->task);
 	}
-	json_decref(call->id);
-	free(call);
+	call_free(call);
+}
+
+void hf_ctl_later(struct hf_ctl_call *call, uint32_t ms)
+{
+	call->again = true;
+	hold(call, ms);
+}
+
+bool hf_ctl_is_again(const struct hf_ctl_call *call)
+{
+	return call->again;
+}
+
+void hf_ctl_drop(struct hf_ctl_call *call)
+{
+	struct ctl_conn *cc = call->cc;
+
+	cc->call = NULL;
+	cc->dead = true;
+	hf_conn_close(cc->conn);
+	call_free(call);
+}
+
+void hf_ctl_answer_late(struct hf_ctl_call *call, uint32_t ms)
+{
+	call->late_ms = ms;
 }
 
 bool hf_ctl_item(struct hf_ctl_call *call, json_t *item)
@@ -121,7 +199,7 @@ void hf_ctl_fail(struct hf_ctl_call *call, const char *code, const char *fmt, ..
 	finish(call);
 }
 
-static void start(struct ctl_conn *cc, const struct hf_ctl_cmd *cmd, json_t *id, const json_t *args)
+static void start(struct ctl_conn *cc, const struct hf_ctl_cmd *cmd, json_t *id, json_t *args)
 {
 	struct hf_ctl_call *call = calloc(1, sizeof *call);
 
@@ -131,6 +209,9 @@ static void start(struct ctl_conn *cc, const struct hf_ctl_cmd *cmd, json_t *id,
 	}
 	call->cc = cc;
 	call->id = json_incref(id);
+	call->cmd = cmd;
+	call->args = json_incref(args);
+	call->late = HF_BUF_INIT(OUT_CAP);
 	cc->call = call;
 	cmd->run(cc->srv->arg, call, args);
 }
@@ -226,7 +307,9 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 		struct hf_ctl_call *call = cc->call;
 
 		call->cc = NULL;
-		if (call->on_gone)
+		if (call->held)
+			call_free(call);
+		else if (call->on_gone)
 			call->on_gone(call->gone_arg);
 	}
 	hf_list_del(&cc->node);

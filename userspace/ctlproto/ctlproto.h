@@ -37,6 +37,14 @@ void hf_ctl_ok(struct hf_ctl_call *call);
 void hf_ctl_fail(struct hf_ctl_call *call, const char *code, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* For servers that misbehave on purpose; within run, before the call ends. Instead of the end: run comes again in ms
+ * milliseconds, and hf_ctl_is_again tells; UINT32_MAX: never, the client waits until it leaves. */
+void hf_ctl_later(struct hf_ctl_call *call, uint32_t ms);
+bool hf_ctl_is_again(const struct hf_ctl_call *call);
+void hf_ctl_drop(struct hf_ctl_call *call);	/* instead of the end: closes the connection */
+/* Everything that is sent for this call goes ms milliseconds after its end; UINT32_MAX: never. */
+void hf_ctl_answer_late(struct hf_ctl_call *call, uint32_t ms);
+
 /* Client. Exit codes of all tools. */
 enum { HF_EXIT_OK = 0, HF_EXIT_REFUSED = 1, HF_EXIT_USAGE = 2, HF_EXIT_UNREACHABLE = 3, HF_EXIT_TIMEOUT = 4 };
 typedef void (*hf_ctl_item_fn)(void *arg, const json_t *item);

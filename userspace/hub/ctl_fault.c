@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Control commands about fault rules. */
+/* Control commands about fault rules, and the faults of those commands that stand for operations of the service. */
 #include "hub/ctl_int.h"
-#include "hub/fault.h"
+#include "hub/fault_run.h"
 #include <holdfast/err.h>
 
 /* A whole number of args, dflt when absent, -1 when it is none or under min. */
@@ -85,4 +85,35 @@ void hub_ctl_fault_clear(void *arg, struct hf_ctl_call *call, const json_t *args
 	}
 	hf_ctl_item(call, json_pack("{s:i}", "removed", (int)n));
 	hf_ctl_ok(call);
+}
+
+bool hub_ctl_gate(struct hub_ctl *ctl, struct hf_ctl_call *call, enum hub_fault_on on, const char *id)
+{
+	struct hub_fault fault;
+	struct hub_error err;
+
+	if (hf_ctl_is_again(call) || !hub_fault_hit(hub_model_faults(ctl->model), on, id, &fault))
+		return true;
+	switch (fault.action) {
+	case HUB_DO_DELAY:
+	case HUB_DO_HANG:
+		hf_ctl_later(call, fault.action == HUB_DO_HANG ? UINT32_MAX : fault.ms);
+		return false;
+	case HUB_DO_DROP:
+		hf_ctl_drop(call);
+		return false;
+	case HUB_DO_REJECT:
+	case HUB_DO_THROTTLE:
+		hub_fault_error(&fault, &err);
+		hub_ctl_error(call, &err);
+		return false;
+	case HUB_DO_ACK_LATE:
+	case HUB_DO_ACK_NEVER:
+		hf_ctl_answer_late(call, fault.action == HUB_DO_ACK_NEVER ? UINT32_MAX : fault.ms);
+		return true;
+	case HUB_DO_ACK_TWICE:		/* no rule of these operations has it */
+	case HUB_DO__COUNT:
+		break;
+	}
+	return true;
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include "ctlproto/ctlproto.h"
 #include "hub/ctl.h"
+#include "hub/fault.h"
 
 struct hub_ctl {
 	struct hf_loop *loop;
@@ -44,6 +45,8 @@ void hub_ctl_twin_update(void *arg, struct hf_ctl_call *call, const json_t *args
 void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_c2d_send(void *arg, struct hf_ctl_call *call, const json_t *args);
 /* ctl_fault.c */
+/* The command stands for an operation of the service: false if a fault rule ended it or put it off. */
+bool hub_ctl_gate(struct hub_ctl *ctl, struct hf_ctl_call *call, enum hub_fault_on on, const char *id);
 void hub_ctl_fault_add(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_fault_list(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_fault_clear(void *arg, struct hf_ctl_call *call, const json_t *args);

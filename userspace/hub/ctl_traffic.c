@@ -165,6 +165,8 @@ void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *ar
 	}
 	if (timeout)
 		m.response_timeout_s = (uint32_t)json_integer_value(timeout);
+	if (!hub_ctl_gate(ctl, call, HUB_ON_METHOD, ident->id))
+		return;
 	snprintf(m.target, sizeof m.target, "%s", ident->id);
 	m.name = (char *)name;
 	m.payload = json_object_get(args, "payload");
@@ -178,7 +180,7 @@ void hub_ctl_c2d_send(void *arg, struct hf_ctl_call *call, const json_t *args)
 	const char *data = hub_arg(args, "data");
 	struct hub_error err = { 0 };
 
-	if (!hub_ctl_ident(ctl, call, args))
+	if (!hub_ctl_ident(ctl, call, args) || !hub_ctl_gate(ctl, call, HUB_ON_C2D, hub_arg(args, "deviceId")))
 		return;
 	if (hub_c2d_send(ctl->model, hub_arg(args, "deviceId"), args, hf_span_str(data ? data : ""), &err) != 0)
 		hub_ctl_error(call, &err);

@@ -34,6 +34,18 @@ static void publish(struct hub_session *s, uint8_t qos, bool dup, uint16_t id, s
 	hf_conn_flush_later(s->conn);
 }
 
+/* Filters for single methods are allowed; a call of another one times out. */
+static bool wants(const struct hub_session *s, struct hf_span topic)
+{
+	const char *filter;
+	json_t *qos;
+
+	json_object_foreach(s->filters, filter, qos)
+		if (hf_mqtt_match(hf_span_str(filter), topic))
+			return true;
+	return false;
+}
+
 static void send_method(void *arg, const char *name, const char *rid, struct hf_span payload)
 {
 	struct hub_session *s = arg;
@@ -42,7 +54,7 @@ static void send_method(void *arg, const char *name, const char *rid, struct hf_
 	hf_buf_puts(&topic, "$iothub/methods/POST/");
 	hf_uri_encode(hf_span_str(name), &topic);
 	hf_buf_printf(&topic, "/?$rid=%s", rid);
-	if (!topic.err)
+	if (!topic.err && wants(s, hf_buf_span(&topic)))
 		publish(s, 0, false, 0, hf_buf_span(&topic), hf_span(NULL, 0), payload);
 }
 
@@ -73,7 +85,7 @@ void hub_dev_on_desired(void *arg, const char *id, const json_t *patch, int64_t 
 
 	snprintf(topic, sizeof topic, "$iothub/twin/PATCH/properties/desired/?$version=%lld", (long long)version);
 	if (body)
-		publish(s, 0, false, 0, hf_span_str(topic), hf_span(NULL, 0), hf_span_str(body));
+		hf_mqtt_put_publish(hub_dev_answer(s), 0, false, false, 0, hf_span_str(topic), hf_span(NULL, 0), hf_span_str(body));
 }
 
 static uint16_t next_id(struct hub_session *s)
@@ -88,8 +100,8 @@ void hub_dev_c2d_pump(struct hub_session *s)
 	const struct hub_c2d *m;
 	char topic[HF_IDENT_MAX + 64];
 
-	if (!(s->subs & HUB_SUB_C2D) || s->closing)
-		return;
+	if (!(s->subs & HUB_SUB_C2D) || s->closing || s->subs_changed)
+		return;		/* the last: CONNACK or SUBACK go first */
 	snprintf(topic, sizeof topic, "devices/%s/messages/devicebound/", s->id);
 	while (s->n_c2d < HUB_DEV_C2D_WINDOW && hub_c2d_receive(s->dev->model, s->id, s, 0, &m) == 0) {
 		uint64_t seq = m->seq;

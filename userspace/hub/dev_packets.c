@@ -8,13 +8,12 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
-#define CLOSED 1
 #define MAX_FILTERS 64	/* of a session; method names make any number of them */
 
 static int drop(struct hub_session *s, enum hub_metric metric, const char *why)
 {
 	hub_dev_drop(s, metric, why);
-	return CLOSED;
+	return HUB_DEV_CLOSED;
 }
 
 static int refuse(struct hub_session *s, uint8_t code)
@@ -23,7 +22,7 @@ static int refuse(struct hub_session *s, uint8_t code)
 	hf_conn_flush_later(s->conn);
 	s->closing = true;
 	hf_conn_close(s->conn);
-	return CLOSED;
+	return HUB_DEV_CLOSED;
 }
 
 /* The newest connection of an identity wins; the older one is closed without a packet. */
@@ -45,11 +44,7 @@ static void on_cut(void *arg, const char *why)
 {
 	struct hub_session *s = arg;
 
-	if (s->closing)
-		return;
-	hf_log(HF_LOG_INFO, "hub.device.cut", "%s: \"%s\": %s", hf_conn_peer(s->conn), s->id, why);
-	s->closing = true;
-	hf_conn_close(s->conn);
+	hub_dev_end(s, why);
 }
 
 static int log_in(struct hub_session *s)
@@ -91,6 +86,17 @@ static bool restore_session(struct hub_session *s)
 	return true;
 }
 
+static bool topic_is_own(const struct hub_session *s, const struct hf_topic *t)
+{
+	char id[HF_IDENT_MAX + 1];
+
+	if (t->device.len + t->module.len + 2 > sizeof id)
+		return false;
+	snprintf(id, sizeof id, "%.*s%s%.*s", (int)t->device.len, (const char *)t->device.ptr, t->module.len ? "/" : "",
+		 (int)t->module.len, (const char *)t->module.ptr);
+	return strcmp(id, s->id) == 0;
+}
+
 static int keep_will(struct hub_session *s, const struct hf_mqtt_connect *c)
 {
 	struct hf_topic t;
@@ -98,21 +104,23 @@ static int keep_will(struct hub_session *s, const struct hf_mqtt_connect *c)
 	if (!c->has_will)
 		return 0;
 	hf_topic_parse(c->will_topic, &t);
-	if (c->will_qos == 2 || t.kind != HF_TOPIC_EVENTS)
-		return drop(s, HUB_M_BAD_TOPIC, "will with QoS 2 or on a topic that is not telemetry");
+	if (c->will_qos == 2 || t.kind != HF_TOPIC_EVENTS || !topic_is_own(s, &t))
+		return drop(s, HUB_M_BAD_TOPIC, "will with QoS 2 or on a topic that is not its telemetry");
 	if (c->will_body.len > HF_MSG_MAX_SIZE)
 		return drop(s, HUB_M_OVERSIZE, "will over 256 KiB");
 	s->will_topic = hf_span_dup(c->will_topic);
 	hf_buf_put_span(&s->will_body, c->will_body);
+	s->will_retain = c->will_retain;
 	return !s->will_topic || s->will_body.err ? drop(s, HUB_M_MALFORMED, "no memory for the will") : 0;
 }
 
 static int on_connect(struct hub_session *s, const struct hf_mqtt_connect *c)
 {
+	struct hub_fault fault;
 	struct hf_mqtt_user user;
 	const char *reason = NULL;
-	uint64_t keepalive_s;
 	uint8_t code;
+	int r;
 
 	if (s->connected)
 		return drop(s, HUB_M_MALFORMED, "second CONNECT");
@@ -125,70 +133,29 @@ static int on_connect(struct hub_session *s, const struct hf_mqtt_connect *c)
 	code = hub_dev_authenticate(s, c, &user);
 	if (code != HF_CONNACK_OK)
 		return refuse(s, code);
+	if (!s->passed && hub_throttle_take(s->dev->model, HUB_THROTTLE_CONNECT, 1) != 0)
+		return refuse(s, HF_CONNACK_UNAVAILABLE);
+	r = hub_dev_fault(s, HUB_ON_CONNECT, &fault);
+	if (r != HUB_DEV_ON) {
+		s->mute = r == HUB_DEV_SKIP;
+		return r;
+	}
+	if (fault.action == HUB_DO_REJECT || fault.action == HUB_DO_THROTTLE)
+		return refuse(s, fault.action == HUB_DO_REJECT ? (uint8_t)fault.code : HF_CONNACK_UNAVAILABLE);
 	if (keep_will(s, c) != 0)
-		return CLOSED;
+		return HUB_DEV_CLOSED;
 	take_over(s);
 	if (log_in(s) != 0)
 		return refuse(s, HF_CONNACK_UNAVAILABLE);
 	s->connected = true;
 	s->clean = c->clean_session;
-	keepalive_s = c->keep_alive_s ? c->keep_alive_s * 3u / 2 : HUB_DEV_KEEPALIVE_CAP_S;
-	s->keepalive_ms = hf_min(keepalive_s, (uint64_t)HUB_DEV_KEEPALIVE_CAP_S) * 1000;
-	hf_mqtt_put_connack(hf_conn_out(s->conn), restore_session(s), HF_CONNACK_OK);
-	hf_conn_flush_later(s->conn);
-	hub_dev_subs_changed(s);
-	return 0;
+	s->keepalive_ms = hub_dev_keepalive_ms(c->keep_alive_s);
+	hf_mqtt_put_connack(hub_dev_answer(s), restore_session(s), HF_CONNACK_OK);
+	s->subs_changed = true;
+	return HUB_DEV_ON;
 }
 
-/* Commit done: everything this session published in the turn is safe now. */
-static void on_committed(void *arg, int err)
-{
-	struct hub_session *s = arg;
-	unsigned n = s->acks.n;
-
-	s->acks.n = 0;
-	s->acks_open = false;
-	if (s->closing)
-		return;
-	if (err) {
-		hub_dev_drop(s, HUB_M_MALFORMED, "storage failed: not acknowledged");
-		return;
-	}
-	for (unsigned i = 0; i < n; i++)
-		hf_mqtt_put_ack(hf_conn_out(s->conn), HF_MQTT_PUBACK, s->acks.ids[i]);
-	hf_conn_flush_later(s->conn);
-}
-
-static int ack_after_commit(struct hub_session *s, uint16_t packet_id)
-{
-	if (s->acks.n == s->acks.cap) {
-		unsigned cap = s->acks.cap ? s->acks.cap * 2 : 16;
-		uint16_t *ids = realloc(s->acks.ids, cap * sizeof *ids);
-
-		if (!ids)
-			return drop(s, HUB_M_MALFORMED, "no memory for an acknowledgement");
-		s->acks.ids = ids;
-		s->acks.cap = cap;
-	}
-	s->acks.ids[s->acks.n++] = packet_id;
-	if (!s->acks_open) {
-		s->acks_open = true;
-		hub_commit_wait(s->dev->model, &s->acks.wait, on_committed, s);
-	}
-	return 0;
-}
-
-static bool topic_is_own(const struct hub_session *s, const struct hf_topic *t)
-{
-	char id[HF_IDENT_MAX + 1];
-
-	if (t->device.len + t->module.len + 2 > sizeof id)
-		return false;
-	snprintf(id, sizeof id, "%.*s%s%.*s", (int)t->device.len, (const char *)t->device.ptr, t->module.len ? "/" : "",
-		 (int)t->module.len, (const char *)t->module.ptr);
-	return strcmp(id, s->id) == 0;
-}
-
+/* Stores a message of the session's identity. p->topic was parsed into t. */
 static int take_event(struct hub_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p,
 		      const char *extra)
 {
@@ -212,79 +179,42 @@ static int take_event(struct hub_session *s, const struct hf_topic *t, const str
 	return 0;
 }
 
-static void twin_reply(struct hub_session *s, int status, struct hf_span rid, int64_t version, const char *body)
+static int on_event(struct hub_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p)
 {
-	char head[96], tail[48] = "";
+	struct hub_fault fault;
+	uint32_t late_ms;
+	int r = hub_dev_fault(s, HUB_ON_TELEMETRY, &fault);
 
-	if (!(s->subs & HUB_SUB_TWIN_RES))
-		return;
-	snprintf(head, sizeof head, "$iothub/twin/res/%d/?$rid=", status);
-	if (version >= 0)
-		snprintf(tail, sizeof tail, "&$version=%lld", (long long)version);
-	hf_autobuf struct hf_buf topic = HF_BUF_INIT(66 * 1024);
-	hf_buf_puts(&topic, head);
-	hf_buf_put_span(&topic, rid);
-	hf_buf_puts(&topic, tail);
-	hf_mqtt_put_publish(hf_conn_out(s->conn), 0, false, false, 0, hf_buf_span(&topic), hf_span(NULL, 0),
-			    hf_span_str(body));
-	hf_conn_flush_later(s->conn);
-}
-
-static void twin_error(struct hub_session *s, struct hf_span rid, const struct hub_error *err)
-{
-	char now[32];
-
-	hf_iso8601(hf_clock_wall_ms(), now);
-	json_t *o = json_pack("{s:i, s:s, s:s, s:s}", "errorCode", err->code, "trackingId", "", "message", err->message,
-			      "timestampUtc", now);
-	hf_autofree char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-
-	json_decref(o);
-	twin_reply(s, err->http_status, rid, -1, text ? text : "{\"errorCode\":500001}");
-}
-
-static int on_twin(struct hub_session *s, const struct hf_topic *t, struct hf_span body)
-{
-	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
-	struct hub_error err = { .http_status = 400, .code = 400004, .message = "body is not a JSON object" };
-	int64_t version;
-
-	if (t->rid.len == 0 || !ident)
-		return drop(s, HUB_M_BAD_TOPIC, "twin request without $rid");
-	if (t->kind == HF_TOPIC_TWIN_GET) {
-		json_t *view = hub_twin_device_view(s->dev->model, ident);
-		hf_autofree char *text = view ? json_dumps(view, JSON_COMPACT) : NULL;
-
-		json_decref(view);
-		twin_reply(s, text ? 200 : 500, t->rid, -1, text ? text : "{\"errorCode\":500001}");
-		return 0;
+	if (r != HUB_DEV_ON)
+		return r;
+	if (fault.action == HUB_DO_REJECT || fault.action == HUB_DO_THROTTLE) {
+		hub_dev_end(s, "refused on purpose");
+		return HUB_DEV_CLOSED;
 	}
-	json_t *patch = json_loadb((const char *)body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
-	if (!json_is_object(patch))
-		twin_error(s, t->rid, &err);
-	else if (hub_twin_report(s->dev->model, ident, patch, body.len, t->version, &version, &err) != 0)
-		twin_error(s, t->rid, &err);
-	else
-		twin_reply(s, 204, t->rid, version, "");
-	json_decref(patch);
-	return 0;
+	late_ms = hub_throttle_shape(s->dev->model, HUB_THROTTLE_D2C, 1, HUB_THROTTLE_SHAPE_MS);
+	if (late_ms == UINT32_MAX) {
+		hub_dev_end(s, "more messages than the limits allow");
+		return HUB_DEV_CLOSED;
+	}
+	r = take_event(s, t, p, p->retain ? "mqtt-retain=true" : NULL);
+	return r == HUB_DEV_ON && p->qos == 1 ? hub_dev_puback(s, p->packet_id, &fault, late_ms) : r;
 }
 
 static int on_publish(struct hub_session *s, const struct hf_mqtt_publish *p)
 {
+	static const struct hub_fault none = { .action = HUB_DO__COUNT };
 	struct hf_topic t;
-	int r = 0;
+	int r = HUB_DEV_ON;
 
 	if (p->qos == 2)
 		return drop(s, HUB_M_QOS2, "PUBLISH with QoS 2");
 	hf_topic_parse(p->topic, &t);
 	switch (t.kind) {
 	case HF_TOPIC_EVENTS:
-		r = take_event(s, &t, p, p->retain ? "mqtt-retain=true" : NULL);
-		break;
+		return on_event(s, &t, p);
 	case HF_TOPIC_TWIN_GET:
 	case HF_TOPIC_TWIN_PATCH:
-		r = on_twin(s, &t, p->body);
+		r = hub_dev_twin(s, &t, p->body);
 		break;
 	case HF_TOPIC_METHOD_RES:
 		hub_method_answer(s->dev->model, s->id, t.rid, t.status, p->body);
@@ -292,9 +222,7 @@ static int on_publish(struct hub_session *s, const struct hf_mqtt_publish *p)
 	case HF_TOPIC_BAD:
 		return drop(s, HUB_M_BAD_TOPIC, "PUBLISH to an unknown topic");
 	}
-	if (r == 0 && p->qos == 1)
-		r = ack_after_commit(s, p->packet_id);
-	return r;
+	return r == HUB_DEV_ON && p->qos == 1 ? hub_dev_puback(s, p->packet_id, &none, 0) : r;
 }
 
 void hub_dev_will(struct hub_session *s)
@@ -306,14 +234,14 @@ void hub_dev_will(struct hub_session *s)
 		return;
 	hf_topic_parse(p.topic, &t);
 	s->closing = true;
-	take_event(s, &t, &p, "iothub-MessageType=Will");
+	take_event(s, &t, &p, s->will_retain ? "iothub-MessageType=Will&mqtt-retain=true" : "iothub-MessageType=Will");
 }
 
 static void save_filters(struct hub_session *s)
 {
 	if (!s->clean)
 		hub_session_save(s->dev->model, s->id, s->filters);
-	hub_dev_subs_changed(s);
+	s->subs_changed = true;
 }
 
 static int on_subscribe(struct hub_session *s, const struct hf_mqtt_packet *pkt)
@@ -340,8 +268,7 @@ static int on_subscribe(struct hub_session *s, const struct hf_mqtt_packet *pkt)
 			s->c2d_qos = qos ? 1 : 0;
 		json_object_set_new(s->filters, text, json_integer(qos ? 1 : 0));
 	}
-	hf_mqtt_put_suback(hf_conn_out(s->conn), pkt->subscribe.packet_id, codes, n);
-	hf_conn_flush_later(s->conn);
+	hf_mqtt_put_suback(hub_dev_answer(s), pkt->subscribe.packet_id, codes, n);
 	save_filters(s);
 	return 0;
 }
@@ -361,8 +288,7 @@ static int on_unsubscribe(struct hub_session *s, const struct hf_mqtt_packet *pk
 	s->subs = 0;
 	json_object_foreach(s->filters, left, qos)
 		s->subs |= hub_dev_filter_bits(s, hf_span_str(left));
-	hf_mqtt_put_ack(hf_conn_out(s->conn), HF_MQTT_UNSUBACK, pkt->subscribe.packet_id);
-	hf_conn_flush_later(s->conn);
+	hf_mqtt_put_ack(hub_dev_answer(s), HF_MQTT_UNSUBACK, pkt->subscribe.packet_id);
 	save_filters(s);
 	return 0;
 }
@@ -390,7 +316,7 @@ int hub_dev_packet(struct hub_session *s, const struct hf_mqtt_packet *pkt)
 	case HF_MQTT_DISCONNECT:
 		s->graceful = s->closing = true;
 		hf_conn_close(s->conn);
-		return CLOSED;
+		return HUB_DEV_CLOSED;
 	case HF_MQTT_CONNACK: case HF_MQTT_PUBREC: case HF_MQTT_PUBREL: case HF_MQTT_PUBCOMP:
 	case HF_MQTT_SUBACK: case HF_MQTT_UNSUBACK: case HF_MQTT_PINGRESP:
 		break;

@@ -8,37 +8,29 @@
 #include <errno.h>
 #include <holdfast/err.h>
 
-void hub_dev_drop(struct hub_session *s, enum hub_metric metric, const char *why)
+void hub_dev_end(struct hub_session *s, const char *why)
 {
 	static struct hf_log_limit limit;
 
 	if (s->closing)
 		return;
-	hf_metric_add(metric, 1);
 	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.device.drop", "%s: \"%s\": %s", hf_conn_peer(s->conn), s->id, why);
 	s->closing = true;
 	hf_conn_close(s->conn);
 }
 
-static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
+void hub_dev_drop(struct hub_session *s, enum hub_metric metric, const char *why)
 {
-	struct hub_session *s = arg;
-	bool buffered = hf_buf_len(&s->in) > 0;
+	if (!s->closing)
+		hf_metric_add(metric, 1);
+	hub_dev_end(s, why);
+}
+
+/* Handles the packets at the front of `in`; returns how much was used. What is left is a part of a packet, or waits. */
+static size_t handle(struct hub_session *s, struct hf_span in)
+{
 	struct hf_span rest = in;
 
-	(void)c;
-	if (s->closing)
-		return;
-	s->last_in_ms = hf_loop_now_ms(s->dev->loop);
-	if (buffered) {
-		hf_buf_put_span(&s->in, in);
-		if (s->in.err) {
-			hub_dev_drop(s, HUB_M_OVERSIZE, "packet too large");
-			return;
-		}
-		rest = hf_buf_span(&s->in);
-	}
-	size_t total = rest.len;
 	while (rest.len && !s->closing) {
 		struct hf_mqtt_packet pkt;
 		const char *reason = "malformed";
@@ -49,27 +41,62 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 			break;
 		if (r != 0) {
 			hub_dev_drop(s, r == HF_ELIMIT ? HUB_M_OVERSIZE : HUB_M_MALFORMED, reason);
-			return;
+			break;
 		}
-		if (hub_dev_packet(s, &pkt) != 0)
-			return;
+		r = hub_dev_packet(s, &pkt);
+		s->passed = false;
+		if (r == HUB_DEV_PUT_OFF) {
+			s->waits = true;
+			hf_conn_pause(s->conn);
+		}
+		if (r == HUB_DEV_PUT_OFF || r == HUB_DEV_CLOSED)
+			break;
 		rest = hf_span_skip(rest, pkt.size);
 	}
-	if (buffered) {
-		hf_buf_consume(&s->in, total - rest.len);
-		hf_buf_shrink(&s->in);
-	} else if (rest.len) {
-		hf_buf_put_span(&s->in, rest);
-		if (s->in.err)
-			hub_dev_drop(s, HUB_M_OVERSIZE, "no memory for a partial packet");
-	}
+	return in.len - rest.len;
+}
+
+static void handle_buffered(struct hub_session *s)
+{
+	hf_buf_consume(&s->in, handle(s, hf_buf_span(&s->in)));
+	hf_buf_shrink(&s->in);
+}
+
+static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
+{
+	struct hub_session *s = arg;
+	bool buffered = hf_buf_len(&s->in) > 0;
+
+	(void)c;
+	if (s->closing || s->mute)
+		return;
+	s->last_in_ms = hf_loop_now_ms(s->dev->loop);
+	if (!buffered)
+		in = hf_span_skip(in, handle(s, in));
+	if (s->closing || in.len == 0)
+		return;
+	hf_buf_put_span(&s->in, in);
+	if (s->in.err)
+		hub_dev_drop(s, HUB_M_OVERSIZE, "packet too large");
+	else if (buffered && !s->waits)
+		handle_buffered(s);
+}
+
+void hub_dev_go_on(struct hub_session *s)
+{
+	s->waits = false;
+	s->passed = true;
+	s->last_in_ms = hf_loop_now_ms(s->dev->loop);
+	hf_conn_resume(s->conn);
+	handle_buffered(s);
 }
 
 static void session_free(struct hub_session *s)
 {
-	if (s->acks_open)
-		hub_wait_cancel(&s->acks.wait);
-	free(s->acks.ids);
+	if (s->answers_open)
+		hub_wait_cancel(&s->answers_wait);
+	hub_hold_fini(&s->hold);
+	hf_buf_fini(&s->answers);
 	free(s->will_topic);
 	free(s->client.auth_chain);
 	hf_buf_fini(&s->will_body);
@@ -126,6 +153,8 @@ static struct hub_session *session_new(struct hub_dev *d)
 	s->dev = d;
 	s->in = HF_BUF_INIT(HUB_DEV_MAX_PACKET + 65536);
 	s->will_body = HF_BUF_INIT(HF_MSG_MAX_SIZE);
+	s->answers = HF_BUF_INIT(HUB_DEV_OUT_CAP);
+	hub_hold_init(&s->hold, d->loop, hub_model_faults(d->model));
 	s->connected_ms = s->last_in_ms = hf_loop_now_ms(d->loop);
 	s->filters = json_object();
 	if (!s->filters) {
@@ -148,7 +177,7 @@ static void session_add(struct hub_session *s)
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 {
 	struct hub_dev *d = arg;
-	struct hf_conn_cfg cfg = { .tls = d->tls };
+	struct hf_conn_cfg cfg = { .tls = d->tls, .out_cap = HUB_DEV_OUT_CAP };
 	struct hub_session *s = is_full(d) ? NULL : session_new(d);
 
 	(void)peer;
@@ -176,6 +205,13 @@ void hub_dev_adopt(struct hub_dev *d, struct hf_conn *conn)
 	session_add(s);
 }
 
+uint64_t hub_dev_keepalive_ms(uint16_t keep_alive_s)
+{
+	uint64_t ms = keep_alive_s * 1500ull;
+
+	return ms && ms < HUB_DEV_KEEPALIVE_CAP_MS ? ms : HUB_DEV_KEEPALIVE_CAP_MS;
+}
+
 static void on_sweep(void *arg)
 {
 	struct hub_dev *d = arg;
@@ -186,9 +222,11 @@ static void on_sweep(void *arg)
 	hf_list_for_each_safe(pos, tmp, &d->all) {
 		struct hub_session *s = hf_container_of(pos, struct hub_session, node);
 
-		if (!s->connected && now - s->connected_ms > HUB_DEV_CONNECT_LIMIT_MS)
+		bool is_heard = !s->waits && !s->mute;	/* else the hub keeps it waiting */
+
+		if (is_heard && !s->connected && now - s->connected_ms > HUB_DEV_CONNECT_LIMIT_MS)
 			hub_dev_drop(s, HUB_M_KEEPALIVE, "no CONNECT in time");
-		else if (s->connected && now - s->last_in_ms > s->keepalive_ms)
+		else if (is_heard && s->connected && now - s->last_in_ms > s->keepalive_ms)
 			hub_dev_drop(s, HUB_M_KEEPALIVE, "silent for 1.5 x keep-alive");
 		else if (s->connected && s->expiry_s && wall > s->expiry_s + 5)
 			hub_dev_drop(s, HUB_M_EXPIRED, "token expired");

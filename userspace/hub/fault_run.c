@@ -130,5 +130,6 @@ void hub_fault_error(const struct hub_fault *fault, struct hub_error *ret_err)
 			code = known[i].code;
 			name = known[i].name;
 		}
-	hub_refuse(ret_err, 0, http, code, name, "refused on purpose, by a fault rule");
+	hub_refuse(ret_err, 0, http, code, name, "%s", fault->action == HUB_DO_THROTTLE ?
+		   "too many requests of this kind; try again later" : "refused on purpose, by a fault rule");
 }

@@ -22,6 +22,7 @@
 	X(HUB_M_AMQP_REFUSED, "amqp_links_refused_total", HF_METRIC_COUNTER, "AMQP links refused at attach")    \
 	X(HUB_M_AMQP_DETACHED, "amqp_links_detached_total", HF_METRIC_COUNTER, "AMQP links and connections cut by the hub") \
 	X(HUB_M_AMQP_UNSENT, "amqp_unsent_total", HF_METRIC_COUNTER, "messages the AMQP peer had no link or credit for") \
+	X(HUB_M_UNANSWERED, "mqtt_unanswered_total", HF_METRIC_COUNTER, "connections closed because an answer was not possible") \
 	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")               \
 	X(HUB_M_WEBSOCKETS, "websockets_total", HF_METRIC_COUNTER, "WebSocket connections")                   \
 	X(HUB_M_C2D_COMPLETED, "c2d_completed_total", HF_METRIC_COUNTER, "messages devices completed")       \

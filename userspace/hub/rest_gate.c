@@ -27,23 +27,23 @@ static const struct { enum hub_throttle_on limit; enum hub_fault_on fault; } kin
 };
 _Static_assert(HF_ARRAY_LEN(kinds) == REST__KINDS, "a row for each kind");
 
-static void too_many(struct rest_req *q, const struct hub_error *err, uint32_t ms)
+static void too_many(struct rest_req *q, uint32_t ms)
 {
+	struct hub_error err;
 	char headers[128];
 
-	snprintf(headers, sizeof headers, "iothub-errorcode: %s\r\nRetry-After: %u\r\n", err->name, (ms + 999) / 1000);
-	rest_json(q, err->http_status, rest_error_doc(err, false), headers);
+	hub_fault_error(&(struct hub_fault){ .action = HUB_DO_THROTTLE }, &err);
+	snprintf(headers, sizeof headers, "iothub-errorcode: %s\r\nRetry-After: %u\r\n", err.name, (ms + 999) / 1000);
+	rest_json(q, err.http_status, rest_error_doc(&err, false), headers);
 }
 
 static bool within_limits(struct rest_req *q, enum rest_kind kind)
 {
-	struct hub_error err = { .http_status = 429, .code = 429001, .name = "ThrottlingException",
-				 .message = "too many requests of this kind; try again later" };
 	unsigned amount = kind == REST_METHOD ? hub_throttle_meters(q->http->body.len) : 1;
 	uint32_t ms = hub_throttle_take(q->m, kinds[kind].limit, amount);
 
 	if (ms)
-		too_many(q, &err, ms);
+		too_many(q, ms);
 	return ms == 0;
 }
 
@@ -64,8 +64,7 @@ static bool fail_on_purpose(struct rest_req *q, const struct hub_fault *fault)
 		rest_error(q, &err);
 		return false;
 	case HUB_DO_THROTTLE:
-		hub_fault_error(fault, &err);
-		too_many(q, &err, 1000);
+		too_many(q, 1000);
 		return false;
 	case HUB_DO_ACK_LATE:
 		hf_http_answer(q->x, 1, fault->ms);
