@@ -305,3 +305,81 @@ def comes_in(lab, row):
         return False
     finally:
         c.close()
+
+
+# --- the same by the command line and by the service SDK: read back each time ----------------------------------------
+
+
+def hub(lab, *words, check=True):
+    return lab.exec("hub", "holdfast-hub", *words, check=check)
+
+
+def shown(lab, *words):
+    return [json.loads(line) for line in hub(lab, *words, "--json").stdout.splitlines()]
+
+
+def test_the_command_line(lab, rest):
+    for words in (("cl-gw", "--edge-enabled"), ("cl-low", "--edge-enabled"), ("cl-1",), ("cl-2",), ("cl-3", "--parent", "cl-low")):
+        hub(lab, "device", "create", "-d", *words)
+    scope, low = get(rest, "cl-gw")["deviceScope"], get(rest, "cl-low")["deviceScope"]
+    assert parents(rest, "cl-3") == (low, [low])
+    hub(lab, "device", "add-children", "-d", "cl-gw", "--child-list", "cl-1, cl-2")		# as one word, with a comma
+    assert parents(rest, "cl-1") == parents(rest, "cl-2") == (scope, [scope])
+    assert shown(lab, "device", "list-children", "-d", "cl-gw") == [{"deviceId": d, "edgeEnabled": False} for d in ("cl-1", "cl-2")]
+    assert shown(lab, "device", "get-parent", "-d", "cl-1") == [{"deviceId": "cl-gw"}]
+    hub(lab, "device", "set-parent", "-d", "cl-low", "--pd", "cl-gw")
+    assert parents(rest, "cl-low") == (low, [scope])
+
+    def says(*words):
+        r = hub(lab, *words, check=False)
+        assert r.returncode == 1 and not r.stdout
+        return r.stderr
+
+    assert "set-parent" in says("device", "add-children", "-d", "cl-gw", "--child-list", "cl-low")
+    assert "--force" in says("device", "add-children", "-d", "cl-gw", "--child-list", "cl-1,cl-3")
+    assert "list-children" in says("device", "remove-children", "-d", "cl-gw", "--child-list", "cl-1", "cl-3")
+    assert "not registered" in says("device", "add-children", "-d", "cl-gw", "--child-list", "cl-1", "nobody")
+    assert "not an edge device" in says("device", "add-children", "-d", "cl-1", "--child-list", "cl-2")
+    assert "not an edge device" in says("device", "set-parent", "-d", "cl-1", "--pd", "cl-2")
+    assert "ancestor" in says("device", "set-parent", "-d", "cl-gw", "--pd", "cl-low")
+    assert "InvalidDeviceScope" in says("device", "update", "-d", "cl-low", "--edge-enabled", "false")
+    assert parents(rest, "cl-1") == (scope, [scope]) and parents(rest, "cl-3") == (low, [low])		# nothing was changed
+    hub(lab, "device", "add-children", "-d", "cl-gw", "--child-list", "cl-3", "--force")
+    assert parents(rest, "cl-3") == (scope, [scope])
+    hub(lab, "device", "remove-children", "-d", "cl-gw", "--child-list", "cl-1", "cl-2,cl-low", "cl-3")
+    assert all(parents(rest, d) == (None, []) for d in ("cl-1", "cl-2", "cl-3"))
+    assert parents(rest, "cl-low") == (low, [])
+    assert "has no parent" in says("device", "get-parent", "-d", "cl-1")
+    assert hub(lab, "device", "list-children", "-d", "cl-gw", "--json").stdout == ""
+
+
+def test_the_service_sdk(lab, rest):
+    def sdk(*calls):
+        r = lab.exec("hub", "node", SERVICE, lab.path("hub.json"), input=json.dumps(calls))
+        return [json.loads(line) for line in r.stdout.splitlines()]
+
+    edge_ = {"capabilities": {"iotEdge": True}}
+    answers = sdk(["create", {"deviceId": "sdk-gw", **edge_}], ["create", {"deviceId": "sdk-low", **edge_}],
+                  *(["create", {"deviceId": f"sdk-{n}"}] for n in (1, 2)))
+    assert all(a["ok"] for a in answers), answers
+    scope, low = (a["result"]["deviceScope"] for a in answers[:2])
+    keys = answers[2]["result"]["authentication"]["symmetricKey"]
+    answers = sdk(["update", {"deviceId": "sdk-1", "deviceScope": scope}],
+                  ["update", {"deviceId": "sdk-2", "parentScopes": [scope]}],
+                  ["update", {"deviceId": "sdk-low", "parentScopes": [scope], **edge_}], ["get", "sdk-1"], ["get", "sdk-low"],
+                  ["query", f"select deviceId from devices where array_contains(parentScopes, '{scope}')"],
+                  ["update", {"deviceId": "sdk-2", "deviceScope": low}], ["update", {"deviceId": "sdk-1", "status": "disabled"}],
+                  ["update", {"deviceId": "sdk-1", "deviceScope": "ms-azure-iot-edge://nobody-1"}],
+                  ["update", {"deviceId": "sdk-gw", "parentScopes": [low], **edge_}])
+    assert [a["ok"] for a in answers] == [True] * 8 + [False] * 2, answers
+    one, nested, children = (a["result"] for a in answers[3:6])
+    assert (one["deviceScope"], one["parentScopes"]) == (scope, [scope]) and one["authentication"]["symmetricKey"] == keys
+    assert (nested["deviceScope"], nested["parentScopes"]) == (low, [scope])
+    assert [c["deviceId"] for c in children] == ["sdk-1", "sdk-2", "sdk-low"]
+    for refusal in answers[8:]:
+        assert refusal["error"] == "ArgumentError", refusal
+    assert parents(rest, "sdk-1") == (scope, [scope]) and get(rest, "sdk-1")["status"] == "disabled"
+    assert parents(rest, "sdk-2") == (low, [low]) and parents(rest, "sdk-low") == (low, [scope])
+    assert shown(lab, "device", "get-parent", "-d", "sdk-2") == [{"deviceId": "sdk-low"}]
+    (gone,) = sdk(["delete", "sdk-low"])
+    assert gone["ok"] and parents(rest, "sdk-2") == (None, [])

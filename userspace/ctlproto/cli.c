@@ -34,6 +34,32 @@ static void usage_of(const struct hf_cli *cli, const struct hf_cli_cmd *cmd, FIL
 		fprintf(to, "\nexample:\n  %s\n", cmd->example);
 }
 
+/* Is word the first of several of cmd's words? */
+static bool in_group(const struct hf_cli_cmd *cmd, const char *word)
+{
+	size_t n = strlen(word);
+
+	return strncmp(cmd->words, word, n) == 0 && cmd->words[n] == ' ';
+}
+
+/* The commands that begin with word; false when there are none. */
+static bool usage_of_group(const struct hf_cli *cli, const char *word, FILE *to)
+{
+	bool any = false;
+
+	for (const struct hf_cli_cmd *c = cli->cmds; c->words; c++) {
+		if (!in_group(c, word))
+			continue;
+		if (!any)
+			fprintf(to, "usage: %s %s COMMAND [ARGUMENTS]\n\ncommands:\n", cli->tool, word);
+		any = true;
+		fprintf(to, "  %-24s %s\n", c->words, c->help);
+	}
+	if (any)
+		fprintf(to, "\ntry: %s %s COMMAND --help\n", cli->tool, word);
+	return any;
+}
+
 static void usage(const struct hf_cli *cli, FILE *to)
 {
 	fprintf(to, "usage: %s [-s SOCKET] [--json] [--timeout SECONDS] COMMAND [ARGUMENTS]\n\n%s\n\ncommands:\n",
@@ -46,7 +72,7 @@ static void usage(const struct hf_cli *cli, FILE *to)
 		"  -s, --socket SOCKET      control socket (else $%s, else %s)\n"
 		"  --json                   one JSON object a line\n"
 		"  --timeout SECONDS        give up after this long (default 10)\n"
-		"  --help                   this text; after a command: that command's\n"
+		"  --help                   this text; after a command or its first word: more about it\n"
 		"  --version                print the version\n\n"
 		"exit codes: 0 ok, 1 refused or failed, 2 usage, 3 unreachable, 4 timeout\n",
 		"completion bash", "print a completion script for the shell", cli->socket_env, cli->socket_default);
@@ -176,19 +202,41 @@ static const struct hf_cli_arg *positional_of(const struct hf_cli_cmd *cmd, cons
 	return NULL;
 }
 
+/* An option every command has, in front of it or after it. How many words it takes, 0 when it is none. */
+static int take_global(struct hf_cli *cli, int left, char **argv)
+{
+	int64_t s;
+
+	if (strcmp(argv[0], "--json") == 0) {
+		cli->json = true;
+		return 1;
+	}
+	if (left < 2)
+		return 0;
+	if (strcmp(argv[0], "-s") == 0 || strcmp(argv[0], "--socket") == 0) {
+		cli->socket = argv[1];
+		return 2;
+	}
+	if (strcmp(argv[0], "--timeout") != 0 || hf_parse_i64(hf_span_str(argv[1]), 1, 86400, &s) != 0)
+		return 0;
+	cli->timeout_ms = (unsigned)s * 1000;
+	return 2;
+}
+
 /* Parses what follows the command's words. Returns an exit code or -1 to go on. */
 static int parse_args(struct hf_cli *cli, const struct hf_cli_cmd *cmd, int argc, char **argv, json_t *args)
 {
 	for (int i = 0; i < argc; i++) {
 		const struct hf_cli_arg *a = flag_of(cmd, argv[i]);
+		int n = a ? 0 : take_global(cli, argc - i, argv + i);
 
+		if (n > 0) {
+			i += n - 1;
+			continue;
+		}
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
 			usage_of(cli, cmd, stdout);
 			return HF_EXIT_OK;
-		}
-		if (strcmp(argv[i], "--json") == 0) {
-			cli->json = true;
-			continue;
 		}
 		if (!a && argv[i][0] == '-' && argv[i][1])
 			return refuse(cli, cmd, "unknown option", argv[i]);
@@ -207,13 +255,17 @@ static int parse_args(struct hf_cli *cli, const struct hf_cli_cmd *cmd, int argc
 	return -1;
 }
 
-static int completion(const struct hf_cli *cli)
+static int completion(const struct hf_cli *cli, const char *shell)
 {
+	if (!shell || strcmp(shell, "bash") != 0) {
+		fprintf(stderr, "%s: completion is offered for bash\ntry: source <(%s completion bash)\n", cli->tool, cli->tool);
+		return HF_EXIT_USAGE;
+	}
 	printf("# bash completion for %s\n_%s() {\n\tlocal cur=${COMP_WORDS[COMP_CWORD]} line=\"${COMP_WORDS[*]:1}\" w=\"\"\n"
 	       "\tcase \"$line\" in\n",
-	       cli->tool, cli->tool[0] ? "holdfast_complete" : "");
+	       cli->tool, cli->tool);
 	for (const struct hf_cli_cmd *c = cli->cmds; c->words; c++) {
-		printf("\t\"%s \"*) w=\"--json --help", c->words);
+		printf("\t\"%s \"*) w=\"--json --socket --timeout --help", c->words);
 		for (const struct hf_cli_arg *a = c->args; a && a->name; a++)
 			if (a->flag)
 				printf(" %s", a->flag);
@@ -224,8 +276,8 @@ static int completion(const struct hf_cli *cli)
 		printf(" \"%s\"", c->words);
 	printf("; do\n\t\t\t[[ \"$c \" == \"${line%%\"$cur\"}\"* ]] && { c=\"${c#\"${line%%\"$cur\"}\"}\"; w=\"$w ${c%%%% *}\"; }\n"
 	       "\t\tdone ;;\n\tesac\n\tCOMPREPLY=($(compgen -W \"$w\" -- \"$cur\"))\n}\n"
-	       "complete -o default -F _holdfast_complete %s\n",
-	       cli->tool);
+	       "complete -o default -F _%s %s\n",
+	       cli->tool, cli->tool);
 	return HF_EXIT_OK;
 }
 
@@ -241,7 +293,7 @@ int hf_cli_call(const struct hf_cli *cli, const char *cmd, json_t *args, const c
 	}
 	code = hf_ctl_client_run(cli->socket, cmd, args, timeout_ms == HF_CLI_NO_TIMEOUT ? 0 : timeout_ms,
 				 hf_cli_printer_item, p, &error);
-	hf_cli_printer_finish(&p);
+	hf_cli_printer_finish(&p, code == HF_EXIT_OK);
 	if (code != HF_EXIT_OK)
 		fprintf(stderr, "%s: %s\n", cli->tool, error ? error : "failed");
 	free(error);
@@ -254,22 +306,16 @@ static int parse_globals(struct hf_cli *cli, int argc, char **argv, int *ret_i)
 	int i = 1;
 
 	for (; i < argc && argv[i][0] == '-'; i++) {
-		int64_t s;
+		int n = take_global(cli, argc - i, argv + i);
 
-		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+		if (n > 0) {
+			i += n - 1;
+		} else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
 			usage(cli, stdout);
 			return HF_EXIT_OK;
 		} else if (strcmp(argv[i], "--version") == 0) {
 			printf("%s %s\n", cli->tool, HF_VERSION);
 			return HF_EXIT_OK;
-		} else if (strcmp(argv[i], "--json") == 0) {
-			cli->json = true;
-		} else if ((strcmp(argv[i], "-s") == 0 || strcmp(argv[i], "--socket") == 0) && i + 1 < argc) {
-			cli->socket = argv[++i];
-		} else if (strcmp(argv[i], "--timeout") == 0 && i + 1 < argc &&
-			   hf_parse_i64(hf_span_str(argv[i + 1]), 1, 86400, &s) == 0) {
-			cli->timeout_ms = (unsigned)s * 1000;
-			i++;
 		} else {
 			return refuse(cli, NULL, "unknown or incomplete option", argv[i]);
 		}
@@ -295,12 +341,15 @@ int hf_cli_main(struct hf_cli *cli, int argc, char **argv)
 		return HF_EXIT_USAGE;
 	}
 	if (strcmp(argv[i], "completion") == 0)
-		return completion(cli);
+		return completion(cli, i + 1 < argc ? argv[i + 1] : NULL);
 	if (strcmp(argv[i], "help") == 0) {
 		usage(cli, stdout);
 		return HF_EXIT_OK;
 	}
 	cmd = find(cli, argc - i, argv + i, &n);
+	if (!cmd && (i + 1 == argc || strcmp(argv[i + 1], "--help") == 0) &&
+	    usage_of_group(cli, argv[i], i + 1 == argc ? stderr : stdout))
+		return i + 1 == argc ? HF_EXIT_USAGE : HF_EXIT_OK;
 	if (!cmd) {
 		fprintf(stderr, "%s: unknown command \"%s%s%s\"\ntry: %s --help\n", cli->tool, argv[i],
 			i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "", cli->tool);

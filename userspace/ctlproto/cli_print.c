@@ -130,13 +130,13 @@ void hf_cli_printer_item(void *printer, const json_t *item)
 	}
 }
 
-void hf_cli_printer_finish(struct hf_cli_printer **printer)
+void hf_cli_printer_finish(struct hf_cli_printer **printer, bool complete)
 {
 	struct hf_cli_printer *p = *printer;
 	json_t *row;
 	size_t i;
 
-	if (!p->json && p->n_columns && !p->stream) {
+	if (!p->json && p->n_columns && !p->stream && (complete || json_array_size(p->rows))) {
 		print_titles(p);
 		json_array_foreach(p->rows, i, row)
 			print_row(p, row);

@@ -8,4 +8,5 @@ struct hf_cli_printer;
 /* columns: "path:TITLE,path:TITLE" with dots in paths, or NULL. stream: rows are printed as they come. */
 int hf_cli_printer_create(bool json, const char *columns, bool stream, struct hf_cli_printer **ret_p);
 void hf_cli_printer_item(void *printer, const json_t *item);
-void hf_cli_printer_finish(struct hf_cli_printer **p);	/* prints a waiting table, frees */
+/* Prints a waiting table, frees. complete: also the titles of an empty one. */
+void hf_cli_printer_finish(struct hf_cli_printer **p, bool complete);

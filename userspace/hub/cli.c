@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "hub/cli.h"
+#include <string.h>
 
 #define DEVICE { "--device-id", "-d", "deviceId", HF_CLI_STR, true, "DEVICE", "device id" }
 #define MODULE(req) { "--module-id", "-m", "moduleId", HF_CLI_STR, req, "MODULE", "module id" }
@@ -19,6 +20,7 @@ static const struct hf_cli_arg events_args[] = {
 };
 static const struct hf_cli_arg query_args[] = {
 	{ "-q", "--query-command", "query", HF_CLI_STR, true, "SQL", "query text" },
+	{ "--ids", NULL, "ids", HF_CLI_FLAG, false, "", "only ids, one a line: what --child-list takes" },
 	END,
 };
 static const struct hf_cli_arg create_args[] = {
@@ -32,6 +34,7 @@ static const struct hf_cli_arg create_args[] = {
 	{ "--primary-thumbprint", "--ptp", "primaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" },
 	{ "--secondary-thumbprint", "--stp", "secondaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" },
 	{ "--status", "--sta", "status", HF_CLI_STR, false, "STATUS", "enabled (default) or disabled" },
+	{ "--status-reason", "--star", "statusReason", HF_CLI_STR, false, "TEXT", "why it has that status" },
 	END,
 };
 static const struct hf_cli_arg list_args[] = {
@@ -40,18 +43,32 @@ static const struct hf_cli_arg list_args[] = {
 };
 static const struct hf_cli_arg device_args[] = { DEVICE, END };
 static const struct hf_cli_arg ident_args[] = { DEVICE, MODULE(false), END };
+static const struct hf_cli_arg one_module_args[] = { DEVICE, MODULE(true), END };
+#define CHANGES \
+	{ "--auth-method", "--am", "authMethod", HF_CLI_STR, false, "METHOD", "shared_private_key, x509_thumbprint, x509_ca" }, \
+	{ "--primary-key", "--pk", "primaryKey", HF_CLI_STR, false, "KEY", "base64" }, \
+	{ "--secondary-key", "--sk", "secondaryKey", HF_CLI_STR, false, "KEY", "base64" }, \
+	{ "--primary-thumbprint", "--ptp", "primaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" }, \
+	{ "--secondary-thumbprint", "--stp", "secondaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" }
 static const struct hf_cli_arg update_args[] = {
 	DEVICE,
 	MODULE(false),
 	{ "--status", "--sta", "status", HF_CLI_STR, false, "STATUS", "enabled or disabled" },
-	{ "--primary-key", "--pk", "primaryKey", HF_CLI_STR, false, "KEY", "base64" },
-	{ "--secondary-key", "--sk", "secondaryKey", HF_CLI_STR, false, "KEY", "base64" },
+	{ "--status-reason", "--star", "statusReason", HF_CLI_STR, false, "TEXT", "why it has that status" },
+	{ "--edge-enabled", "--ee", "edgeEnabled", HF_CLI_STR, false, "BOOL", "true makes it an edge device, false a leaf" },
+	CHANGES,
 	END,
 };
+static const struct hf_cli_arg module_update_args[] = { DEVICE, MODULE(true), CHANGES, END };
 static const struct hf_cli_arg children_args[] = {
 	DEVICE,
 	{ "--child-list", "--cl", "childList", HF_CLI_LIST, true, "IDS", "device ids, separated by commas or spaces" },
 	{ "--force", NULL, "force", HF_CLI_FLAG, false, "", "move children that have another parent" },
+	END,
+};
+static const struct hf_cli_arg remove_args[] = {
+	DEVICE,
+	{ "--child-list", "--cl", "childList", HF_CLI_LIST, true, "IDS", "device ids, separated by commas or spaces" },
 	END,
 };
 static const struct hf_cli_arg parent_args[] = {
@@ -65,11 +82,21 @@ static const struct hf_cli_arg module_args[] = {
 	MODULE(true),
 	{ "--primary-key", "--pk", "primaryKey", HF_CLI_STR, false, "KEY", "base64; made when absent" },
 	{ "--secondary-key", "--sk", "secondaryKey", HF_CLI_STR, false, "KEY", "base64; made when absent" },
+	{ "--auth-method", "--am", "authMethod", HF_CLI_STR, false, "METHOD",
+	  "shared_private_key (default), x509_thumbprint, x509_ca" },
+	{ "--primary-thumbprint", "--ptp", "primaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" },
+	{ "--secondary-thumbprint", "--stp", "secondaryThumbprint", HF_CLI_STR, false, "HEX", "SHA-1 or SHA-256" },
 	END,
 };
 static const struct hf_cli_arg import_args[] = {
 	{ NULL, NULL, "devices", HF_CLI_FILE, true, "FILE",
-	  "JSON array of {deviceId, moduleId, primaryKey, edgeEnabled, parent}; - reads standard input" },
+	  "JSON array of {deviceId, moduleId, primaryKey, edgeEnabled, parent, tags, ...}; - reads standard input" },
+	END,
+};
+static const struct hf_cli_arg init_args[] = {
+	{ NULL, NULL, "dir", HF_CLI_STR, true, "DIR", "new directory for configuration, certificates, socket and data" },
+	{ "--host", NULL, "host", HF_CLI_STR, false, "NAME", "the hub's host name (default: localhost)" },
+	{ "--listen", NULL, "listen", HF_CLI_STR, false, "ADDRESS", "address of its ports (default: 127.0.0.1)" },
 	END,
 };
 static const struct hf_cli_arg twin_args[] = {
@@ -85,7 +112,8 @@ static const struct hf_cli_arg method_args[] = {
 	MODULE(false),
 	{ "--method-name", "--mn", "methodName", HF_CLI_STR, true, "NAME", "method" },
 	{ "--method-payload", "--mp", "payload", HF_CLI_JSON, false, "JSON", "payload, or @FILE" },
-	{ "--timeout", "--to", "timeout", HF_CLI_INT, false, "SECONDS", "5 to 300, default 30" },
+	{ "--timeout", "--to", "timeout", HF_CLI_INT, false, "SECONDS", "for the answer: 5 to 300, default 30" },
+	{ "--connect-timeout", NULL, "connectTimeout", HF_CLI_INT, false, "SECONDS", "for it to connect: 0 (default) to 300" },
 	END,
 };
 static const struct hf_cli_arg c2d_args[] = {
@@ -93,7 +121,12 @@ static const struct hf_cli_arg c2d_args[] = {
 	{ "--data", "--da", "data", HF_CLI_STR, true, "TEXT", "message body" },
 	{ "--message-id", "--mid", "messageId", HF_CLI_STR, false, "ID", "message id" },
 	{ "--correlation-id", "--cid", "correlationId", HF_CLI_STR, false, "ID", "correlation id" },
-	{ "--props", "-p", "properties", HF_CLI_JSON, false, "JSON", "application properties" },
+	{ "--user-id", "--uid", "userId", HF_CLI_STR, false, "ID", "user id" },
+	{ "--content-type", "--ct", "contentType", HF_CLI_STR, false, "TYPE", "as application/json" },
+	{ "--content-encoding", "--ce", "contentEncoding", HF_CLI_STR, false, "ENCODING", "as utf-8" },
+	{ "--ack", NULL, "ack", HF_CLI_STR, false, "KIND", "feedback about it: none (default), positive, negative or full" },
+	{ "--expiry", NULL, "expirySeconds", HF_CLI_INT, false, "SECONDS", "how long it may wait (default 3600, at most 172800)" },
+	{ "--props", "-p", "properties", HF_CLI_JSON, false, "JSON", "application properties, or @FILE" },
 	END,
 };
 static const struct hf_cli_arg fault_add_args[] = {
@@ -121,38 +154,48 @@ static const struct hf_cli_arg level_args[] = {
 #define DEVICE_COLUMNS "deviceId:DEVICE,status:STATUS,capabilities.iotEdge:EDGE,connectionState:STATE,authentication.type:AUTH,deviceScope:SCOPE"
 
 static struct hf_cli_cmd commands[] = {
-	{ "serve", NULL, serve_args, NULL, "run the emulator in the foreground", "holdfast-hub serve -c hub.conf", 0, NULL },
+	{ "init", NULL, init_args, NULL, "write a configuration with certificates of its own, ready to serve",
+	  "holdfast-hub init myhub --host localhost", 0, hub_cli_init },
+	{ "serve", NULL, serve_args, NULL, "run the emulator in the foreground", "holdfast-hub serve -c myhub/hub.conf", 0, NULL },
 	{ "status", "status", NULL, NULL, "state of the emulator", NULL, 0, NULL },
 	{ "events", "events", events_args, "sequence:SEQ,enqueuedTime:TIME,deviceId:DEVICE,moduleId:MODULE,bodyBase64:BODY",
 	  "telemetry taken, oldest first", "holdfast-hub events --follow --json", HF_CLI_NO_TIMEOUT, NULL },
-	{ "query", "query", query_args, NULL, "run a query over the registry",
-	  "holdfast-hub query -q \"SELECT * FROM devices WHERE capabilities.iotEdge = false\" --json", 60000, NULL },
+	{ "query", NULL, query_args, NULL, "run a query over the registry",
+	  "holdfast-hub query -q \"SELECT * FROM devices WHERE capabilities.iotEdge = false\" --ids", 60000, hub_cli_query },
 	{ "device create", "device.create", create_args, NULL, "register a device",
 	  "holdfast-hub device create -d dev0 --parent edge1", 0, NULL },
 	{ "device list", "device.list", list_args, DEVICE_COLUMNS, "all devices", "holdfast-hub device list --json", 60000, NULL },
 	{ "device show", "device.show", ident_args, NULL, "one device or module, with keys", "holdfast-hub device show -d dev0", 0, NULL },
-	{ "device update", "device.update", update_args, NULL, "enable, disable or re-key",
+	{ "device update", "device.update", update_args, NULL, "change status, keys, or whether it is an edge device",
 	  "holdfast-hub device update -d dev0 --status disabled", 0, NULL },
 	{ "device delete", "device.delete", ident_args, NULL, "remove a device and its modules", "holdfast-hub device delete -d dev0", 0, NULL },
-	{ "device add-children", "device.add-children", children_args, NULL, "make devices children of an edge device",
-	  "holdfast-hub device add-children -d edge1 --child-list dev0,dev1", 0, NULL },
-	{ "device remove-children", "device.remove-children", children_args, NULL, "free children of an edge device",
-	  "holdfast-hub device remove-children -d edge1 --child-list dev0", 0, NULL },
-	{ "device list-children", "device.list-children", device_args, "deviceId:DEVICE", "children of an edge device",
-	  "holdfast-hub device list-children -d edge1", 0, NULL },
+	{ "device add-children", "device.add-children", children_args, NULL, "make leaf devices children of an edge device",
+	  "holdfast-hub device add-children -d edge1 --child-list dev0,dev1", 60000, NULL },
+	{ "device remove-children", "device.remove-children", remove_args, NULL, "free children of an edge device",
+	  "holdfast-hub device remove-children -d edge1 --child-list dev0 dev1", 60000, NULL },
+	{ "device list-children", "device.list-children", device_args, "deviceId:DEVICE,edgeEnabled:EDGE",
+	  "children of an edge device", "holdfast-hub device list-children -d edge1", 60000, NULL },
 	{ "device get-parent", "device.get-parent", device_args, "deviceId:DEVICE", "the parent of a device", "holdfast-hub device get-parent -d dev0", 0, NULL },
-	{ "device set-parent", "device.set-parent", parent_args, NULL, "give a device a parent",
+	{ "device set-parent", "device.set-parent", parent_args, NULL, "give a device a parent; edge devices nest this way",
 	  "holdfast-hub device set-parent -d dev0 --pd edge1", 0, NULL },
 	{ "module create", "module.create", module_args, NULL, "register a module", "holdfast-hub module create -d edge1 -m mod1", 0, NULL },
 	{ "module list", "module.list", device_args, "moduleId:MODULE,connectionState:STATE,managedBy:MANAGED BY",
 	  "modules of a device", "holdfast-hub module list -d edge1", 0, NULL },
+	{ "module show", "device.show", one_module_args, NULL, "one module, with keys", "holdfast-hub module show -d edge1 -m mod1", 0, NULL },
+	{ "module update", "device.update", module_update_args, NULL, "change how a module authenticates",
+	  "holdfast-hub module update -d edge1 -m mod1 --pk \"$(openssl rand -base64 32)\"", 0, NULL },
+	{ "module delete", "device.delete", one_module_args, NULL, "remove a module", "holdfast-hub module delete -d edge1 -m mod1", 0, NULL },
+	{ "module twin", "twin.show", one_module_args, NULL, "a module's twin; twin update -m changes it",
+	  "holdfast-hub module twin -d edge1 -m mod1 --json", 0, NULL },
 	{ "import", NULL, import_args, NULL, "register many devices and modules from a file", "holdfast-hub import devices.json", 0,
 	  hub_cli_import },
+	{ "export", NULL, NULL, NULL, "print the registry as a file for import, with keys and desired properties",
+	  "holdfast-hub export > devices.json", 60000, hub_cli_export },
 	{ "twin show", "twin.show", ident_args, NULL, "a twin", "holdfast-hub twin show -d edge1 -m '$edgeHub' --json", 0, NULL },
 	{ "twin update", "twin.update", twin_args, NULL, "patch desired properties and tags",
 	  "holdfast-hub twin update -d dev0 --desired '{\"rate\":5}'", 0, NULL },
 	{ "method invoke", "method.invoke", method_args, NULL, "call a direct method",
-	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 310000, NULL },
+	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 610000, NULL },
 	{ "c2d send", "c2d.send", c2d_args, NULL, "queue a cloud-to-device message", "holdfast-hub c2d send -d dev0 --data hello", 0, NULL },
 	{ "clients list", "clients.list", NULL, "id:CLIENT,protocol:PROTOCOL,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections", NULL, 0, NULL },
 	{ "clients disconnect", "clients.disconnect", ident_args, NULL, "close one identity's connection",
@@ -171,7 +214,9 @@ static struct hf_cli_cmd commands[] = {
 
 struct hf_cli hub_cli(int (*serve)(const struct hf_cli *cli, const json_t *args))
 {
-	commands[0].run = serve;
+	for (struct hf_cli_cmd *c = commands; c->words; c++)
+		if (strcmp(c->words, "serve") == 0)
+			c->run = serve;
 	return (struct hf_cli){
 		.tool = "holdfast-hub",
 		.about = "An IoT Hub emulator: the cloud end for people who develop, demo and test without a cloud.\n"

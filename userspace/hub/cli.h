@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* hub/cli.h - the command table of holdfast-hub, in the words of `az iot hub device-identity`. */
+/* hub/cli.h - the command table of holdfast-hub, in the words of `az iot hub device-identity`, and its local commands.
+ * Each returns an exit code; failures are told on standard error. */
 #pragma once
 #include "ctlproto/cli.h"
 
 /* serve: runs the emulator in the foreground with the configuration file; the exit code. */
 struct hf_cli hub_cli(int (*serve)(const struct hf_cli *cli, const json_t *args));
-/* import: sends a file of identities in parts. */
+/* init: a directory with configuration, root and server certificate. */
+int hub_cli_init(const struct hf_cli *cli, const json_t *args);
+/* query: rows, or with --ids what identifies them. */
+int hub_cli_query(const struct hf_cli *cli, const json_t *args);
+/* import: sends a file of identities in parts. export: prints such a file. */
 int hub_cli_import(const struct hf_cli *cli, const json_t *args);
+int hub_cli_export(const struct hf_cli *cli, const json_t *args);

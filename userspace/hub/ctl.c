@@ -6,7 +6,6 @@
 #include "hub/clients.h"
 #include "hub/ctl_int.h"
 #include "hub/metrics.h"
-#include "hub/query.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdio.h>
@@ -158,43 +157,6 @@ static void cmd_disconnect(void *arg, struct hf_ctl_call *call, const json_t *ar
 		hf_ctl_fail(call, "not-found", "\"%s\" is not connected", ident->id);
 }
 
-/* All pages, one after the other. */
-static void cmd_query(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	struct hub_ctl *ctl = arg;
-	const char *text = hub_arg(args, "query");
-	struct hub_query *q;
-	char why[256], *token = NULL;
-	int r = 0;
-
-	if (!text) {
-		hf_ctl_fail(call, "invalid", "query is missing");
-		return;
-	}
-	if (hub_query_parse(hf_span_str(text), &q, why, sizeof why) != 0) {
-		hf_ctl_fail(call, "invalid", "%s", why);
-		return;
-	}
-	do {
-		json_t *rows = NULL, *row;
-		char *next = NULL;
-		size_t i;
-
-		r = hub_query_run(ctl->model, q, 1000, token, &rows, &next);
-		json_array_foreach(rows, i, row)
-			hf_ctl_item(call, json_incref(row));
-		json_decref(rows);
-		free(token);
-		token = next;
-	} while (r == 0 && token);
-	free(token);
-	hub_query_destroy(&q);
-	if (r != 0)
-		hf_ctl_fail(call, "failed", "%s", hf_strerror(r));
-	else
-		hf_ctl_ok(call);
-}
-
 static void cmd_log_level(void *arg, struct hf_ctl_call *call, const json_t *args)
 {
 	const char *name = hub_arg(args, "level");
@@ -217,7 +179,7 @@ static const struct hf_ctl_cmd commands[] = {
 	{ "clients.list", false, "live device connections", cmd_clients },
 	{ "clients.disconnect", true, "close one identity's connection", cmd_disconnect },
 	{ "policy.show", true, "a shared access policy with its keys", cmd_policy_show },
-	{ "query", false, "run a query over the registry", cmd_query },
+	{ "query", false, "run a query over the registry", hub_ctl_query },
 	{ "log.level", true, "show or set the log level", cmd_log_level },
 	{ "device.create", true, "register a device", hub_ctl_device_create },
 	{ "device.list", true, "all devices, with keys", hub_ctl_device_list },
@@ -232,6 +194,7 @@ static const struct hf_ctl_cmd commands[] = {
 	{ "module.create", true, "register a module", hub_ctl_module_create },
 	{ "module.list", true, "modules of a device, with keys", hub_ctl_module_list },
 	{ "import", true, "register many devices and modules", hub_ctl_import },
+	{ "export", true, "the registry as records for import, with keys", hub_ctl_export },
 	{ "events", false, "telemetry taken, oldest first", hub_ctl_events },
 	{ "twin.show", false, "a twin", hub_ctl_twin_show },
 	{ "twin.update", true, "patch desired properties and tags", hub_ctl_twin_update },

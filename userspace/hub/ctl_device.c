@@ -1,50 +1,108 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Control commands about the registry, in the words of `az iot hub device-identity` (iothub-protocol 5.11). */
+/* Control commands about devices and modules, in the words of `az iot hub device-identity` (iothub-protocol 5.11). */
 #include "core/util.h"
 #include "hub/ctl_int.h"
 #include <errno.h>
 #include <holdfast/err.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <strings.h>
 
-/* The service document for what the command line says. NULL: answered already. */
-static json_t *document(struct hub_ctl *ctl, struct hf_ctl_call *call, const json_t *args)
+static bool same(const char *a, const char *b)
 {
-	const char *pk = hub_arg(args, "primaryKey"), *sk = hub_arg(args, "secondaryKey");
-	const char *pt = hub_arg(args, "primaryThumbprint"), *st = hub_arg(args, "secondaryThumbprint");
-	const char *method = hub_arg(args, "authMethod"), *status = hub_arg(args, "status");
+	return a && strcmp(a, b) == 0;
+}
+
+/* The words of the command line for authentication.type; NULL when it is none of them. */
+static const char *auth_type(const char *method)
+{
+	return !method || same(method, "shared_private_key") ? "sas" : same(method, "x509_thumbprint") ? "selfSigned" :
+	       same(method, "x509_ca") ? "certificateAuthority" : NULL;
+}
+
+struct reason { char text[256]; };	/* why a document cannot be made */
+
+static int refuse(struct reason *why, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static int refuse(struct reason *why, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why->text, sizeof why->text, fmt, ap);
+	va_end(ap);
+	return HF_EINVALID;
+}
+
+/* What the arguments say, as members of a service document. */
+static int put_args(const json_t *args, json_t *doc, struct reason *why)
+{
+	static const char *const keys[] = { "primaryKey", "secondaryKey" };
+	static const char *const thumbs[] = { "primaryThumbprint", "secondaryThumbprint" };
+	static const char *const plain[] = { "status", "statusReason" };
+	const char *type = auth_type(hub_arg(args, "authMethod"));
+	json_t *auth = json_object(), *symmetric = json_object(), *x509 = json_object(), *edge = json_object_get(args, "edgeEnabled"), *v;
+	int r = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		if ((v = json_object_get(args, keys[i])))
+			r |= json_object_set(symmetric, keys[i], v);
+		if ((v = json_object_get(args, thumbs[i])))
+			r |= json_object_set(x509, thumbs[i], v);
+		if ((v = json_object_get(args, plain[i])))
+			r |= json_object_set(doc, plain[i], v);
+	}
+	if (hub_arg(args, "authMethod") && type)
+		r |= json_object_set_new(auth, "type", json_string(type));
+	if (json_object_size(symmetric))
+		r |= json_object_set(auth, "symmetricKey", symmetric);
+	if (json_object_size(x509))
+		r |= json_object_set(auth, "x509Thumbprint", x509);
+	if (json_object_size(auth))
+		r |= json_object_set(doc, "authentication", auth);
+	if (json_is_string(edge) && (strcasecmp(json_string_value(edge), "true") == 0 || strcasecmp(json_string_value(edge), "false") == 0))
+		edge = json_boolean(strcasecmp(json_string_value(edge), "true") == 0);
+	if (edge)
+		r |= json_object_set_new(doc, "capabilities", json_pack("{sO}", "iotEdge", edge));
+	json_decref(auth);
+	json_decref(symmetric);
+	json_decref(x509);
+	if (!type)
+		return refuse(why, "authMethod is shared_private_key, x509_thumbprint or x509_ca");
+	return r == 0 ? 0 : -ENOMEM;
+}
+
+/* The parent by its id, as the scope that the service wants. */
+static int put_parent(struct hub_ctl *ctl, const char *parent, json_t *doc, struct reason *why)
+{
+	const struct hub_ident *p = hub_ident_find(ctl->model, hf_span_str(parent));
+	bool edge = json_is_true(json_object_get(json_object_get(doc, "capabilities"), "iotEdge"));
+	int r;
+
+	if (!p || !p->is_edge)
+		return refuse(why, "parent \"%.128s\" is not a registered edge device; see: device list --edge-enabled", parent);
+	r = edge ? json_object_set_new(doc, "parentScopes", json_pack("[s]", p->device_scope))
+		 : json_object_set_new(doc, "deviceScope", json_string(p->device_scope));
+	return r == 0 ? 0 : -ENOMEM;
+}
+
+/* A service document of arguments, or of a record that has authentication and is one already but for its parent. NULL
+ * with a reason. */
+static json_t *document(struct hub_ctl *ctl, const json_t *args, struct reason *why)
+{
+	bool whole = json_object_get(args, "authentication") != NULL;
 	const char *parent = hub_arg(args, "parent");
-	bool edge = json_is_true(json_object_get(args, "edgeEnabled"));
-	const char *type = "sas";
-	json_t *doc, *auth;
+	json_t *doc = whole ? json_copy((json_t *)args) : json_object();
+	int r = doc ? 0 : -ENOMEM;
 
-	if (method && strcmp(method, "x509_thumbprint") == 0)
-		type = "selfSigned";
-	else if (method && strcmp(method, "x509_ca") == 0)
-		type = "certificateAuthority";
-	else if (method && strcmp(method, "shared_private_key") != 0) {
-		hf_ctl_fail(call, "invalid", "authMethod is shared_private_key, x509_thumbprint or x509_ca");
-		return NULL;
-	}
-	auth = json_pack("{s:s, s:{s:s, s:s}, s:{s:s?, s:s?}}", "type", type, "symmetricKey", "primaryKey", pk ? pk : "",
-			 "secondaryKey", sk ? sk : "", "x509Thumbprint", "primaryThumbprint", pt, "secondaryThumbprint", st);
-	doc = json_pack("{s:o, s:{s:b}, s:s}", "authentication", auth, "capabilities", "iotEdge", edge, "status",
-			status ? status : "enabled");
-	if (doc && parent) {
-		const struct hub_ident *p = hub_ident_find(ctl->model, hf_span_str(parent));
-
-		if (!p || !p->is_edge) {
-			hf_ctl_fail(call, "not-found", "parent \"%s\" is not a registered edge device", parent);
-			json_decref(doc);
-			return NULL;
-		}
-		if (edge)
-			json_object_set_new(doc, "parentScopes", json_pack("[s]", p->device_scope));
-		else
-			json_object_set_new(doc, "deviceScope", json_string(p->device_scope));
-	}
-	if (!doc)
-		hf_ctl_fail(call, "failed", "out of memory");
-	return doc;
+	refuse(why, "out of memory");
+	if (r == 0 && !whole)
+		r = put_args(args, doc, why);
+	if (r == 0 && parent)
+		r = put_parent(ctl, parent, doc, why);
+	if (r == 0)
+		return doc;
+	json_decref(doc);
+	return NULL;
 }
 
 static void create(struct hub_ctl *ctl, struct hf_ctl_call *call, const json_t *args, bool module)
@@ -52,15 +110,16 @@ static void create(struct hub_ctl *ctl, struct hf_ctl_call *call, const json_t *
 	const char *device = hub_arg(args, "deviceId"), *module_id = module ? hub_arg(args, "moduleId") : NULL;
 	struct hub_error err = { 0 };
 	json_t *doc, *made = NULL;
+	struct reason why;
 
 	if (!device || (module && !module_id)) {
 		hf_ctl_fail(call, "invalid", "%s is missing", device ? "moduleId" : "deviceId");
 		return;
 	}
-	doc = document(ctl, call, args);
+	doc = document(ctl, args, &why);
 	if (!doc)
-		return;
-	if (hub_ident_put(ctl->model, device, module_id, doc, NULL, &made, &err) != 0)
+		hf_ctl_fail(call, "invalid", "%s", why.text);
+	else if (hub_ident_put(ctl->model, device, module_id, doc, NULL, &made, &err) != 0)
 		hub_ctl_error(call, &err);
 	else
 		hub_ctl_ok_committed(ctl, call, made);
@@ -77,35 +136,24 @@ void hub_ctl_module_create(void *arg, struct hf_ctl_call *call, const json_t *ar
 	create(arg, call, args, true);
 }
 
-void hub_ctl_device_list(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	struct hub_ctl *ctl = arg;
-	bool edge_only = json_is_true(json_object_get(args, "edgeEnabled"));
-	const char *after = NULL;
-	const struct hub_ident *d;
-
-	while ((d = hub_device_next(ctl->model, after))) {
-		if (!edge_only || d->is_edge)
-			hf_ctl_item(call, hub_ident_doc(ctl->model, d));
-		after = d->id;
-	}
-	hf_ctl_ok(call);
-}
-
 void hub_ctl_device_show(void *arg, struct hf_ctl_call *call, const json_t *args)
 {
 	struct hub_ctl *ctl = arg;
 	const struct hub_ident *ident = hub_ctl_ident(ctl, call, args);
 	json_t *doc;
-	char cs[1024];
 
 	if (!ident)
 		return;
 	doc = hub_ident_doc(ctl->model, ident);
-	snprintf(cs, sizeof cs, "HostName=%s;DeviceId=%s%s%s;SharedAccessKey=%s", ctl->host, ident->device_id,
-		 ident->module_id ? ";ModuleId=" : "", ident->module_id ? ident->module_id : "", ident->primary_key);
-	if (ident->auth == HUB_AUTH_SAS)
-		json_object_set_new(doc, "connectionString", json_string(cs));
+	if (doc && ident->auth == HUB_AUTH_SAS)
+		json_object_set_new(doc, "connectionString",
+				    json_sprintf("HostName=%s;DeviceId=%s%s%s;SharedAccessKey=%s", ctl->host, ident->device_id,
+						 ident->module_id ? ";ModuleId=" : "", ident->module_id ? ident->module_id : "",
+						 ident->primary_key));
+	else if (doc)
+		json_object_set_new(doc, "connectionString",
+				    json_sprintf("HostName=%s;DeviceId=%s%s%s;x509=true", ctl->host, ident->device_id,
+						 ident->module_id ? ";ModuleId=" : "", ident->module_id ? ident->module_id : ""));
 	hf_ctl_item(call, doc);
 	hf_ctl_ok(call);
 }
@@ -114,21 +162,18 @@ void hub_ctl_device_update(void *arg, struct hf_ctl_call *call, const json_t *ar
 {
 	struct hub_ctl *ctl = arg;
 	const struct hub_ident *ident = hub_ctl_ident(ctl, call, args);
-	const char *status = hub_arg(args, "status"), *pk = hub_arg(args, "primaryKey"), *sk = hub_arg(args, "secondaryKey");
 	struct hub_error err = { 0 };
-	json_t *doc, *made = NULL, *keys;
+	json_t *doc, *made = NULL;
+	struct reason why;
 
 	if (!ident)
 		return;
-	doc = hub_ident_doc(ctl->model, ident);
-	if (status)
-		json_object_set_new(doc, "status", json_string(status));
-	keys = json_object_get(json_object_get(doc, "authentication"), "symmetricKey");
-	if (pk)
-		json_object_set_new(keys, "primaryKey", json_string(pk));
-	if (sk)
-		json_object_set_new(keys, "secondaryKey", json_string(sk));
-	if (hub_ident_put(ctl->model, ident->device_id, ident->module_id, doc, "*", &made, &err) != 0)
+	doc = document(ctl, args, &why);
+	if (!doc)
+		hf_ctl_fail(call, "invalid", "%s", why.text);
+	else if (json_object_size(doc) == 0)
+		hf_ctl_fail(call, "invalid", "say what to change");
+	else if (hub_ident_put(ctl->model, ident->device_id, ident->module_id, doc, "*", &made, &err) != 0)
 		hub_ctl_error(call, &err);
 	else
 		hub_ctl_ok_committed(ctl, call, made);
@@ -149,161 +194,33 @@ void hub_ctl_device_delete(void *arg, struct hf_ctl_call *call, const json_t *ar
 		hub_ctl_ok_committed(ctl, call, NULL);
 }
 
-/* Sets or clears (scope "") the parent of one device. */
-static int put_parent(struct hub_ctl *ctl, const struct hub_ident *child, const char *scope, struct hub_error *err)
+/* --- import ----------------------------------------------------------------------------------------------- */
+
+/* Tags and desired properties of a record. */
+static int import_twin(struct hub_ctl *ctl, const char *device, const char *module, const json_t *record, struct hub_error *err)
 {
-	json_t *doc = hub_ident_doc(ctl->model, child);
+	json_t *tags = json_object_get(record, "tags");
+	json_t *desired = json_object_get(json_object_get(record, "properties"), "desired"), *patch;
+	const struct hub_ident *ident;
+	char id[HF_IDENT_MAX + 1];
 	int r;
 
-	if (!doc)
-		return -ENOMEM;
-	if (child->is_edge)
-		json_object_set_new(doc, "parentScopes", *scope ? json_pack("[s]", scope) : json_array());
-	else
-		json_object_set_new(doc, "deviceScope", json_string(scope));
-	r = hub_ident_put(ctl->model, child->device_id, NULL, doc, "*", NULL, err);
-	json_decref(doc);
+	if (!tags && !desired)
+		return 0;
+	snprintf(id, sizeof id, "%s%s%s", device, module ? "/" : "", module ? module : "");
+	ident = hub_ident_find(ctl->model, hf_span_str(id));
+	patch = json_pack("{sO* s{sO*}}", "tags", tags, "properties", "desired", desired);
+	r = ident && patch ? hub_twin_update(ctl->model, ident, patch, true, NULL, NULL, err) : -ENOMEM;
+	json_decref(patch);
 	return r;
 }
 
-/* All children are checked before the first one is changed. */
-static bool children_fit(struct hub_ctl *ctl, struct hf_ctl_call *call, const struct hub_ident *parent,
-			 const json_t *list, bool force, bool removing)
-{
-	json_t *name;
-	size_t i;
-
-	json_array_foreach(list, i, name) {
-		const struct hub_ident *c = hub_ident_find(ctl->model, hf_span_str(json_string_value(name)));
-
-		if (!c || c->module_id) {
-			hf_ctl_fail(call, "not-found", "child \"%s\" is not registered", json_string_value(name));
-			return false;
-		}
-		if (removing && strcmp(c->parent_scope, parent->device_scope) != 0) {
-			hf_ctl_fail(call, "invalid", "\"%s\" is not a child of \"%s\"", c->id, parent->id);
-			return false;
-		}
-		if (!removing && !force && *c->parent_scope && strcmp(c->parent_scope, parent->device_scope) != 0) {
-			hf_ctl_fail(call, "invalid", "\"%s\" has a parent already; use --force to move it", c->id);
-			return false;
-		}
-	}
-	return true;
-}
-
-static void change_children(struct hub_ctl *ctl, struct hf_ctl_call *call, const json_t *args, bool removing)
-{
-	const struct hub_ident *parent = hub_ctl_ident(ctl, call, args);
-	json_t *list = json_object_get(args, "childList"), *name;
-	struct hub_error err = { 0 };
-	size_t i;
-
-	if (!parent)
-		return;
-	if (!parent->is_edge) {
-		hf_ctl_fail(call, "invalid", "\"%s\" is not an edge device", parent->id);
-		return;
-	}
-	if (json_array_size(list) == 0) {
-		hf_ctl_fail(call, "invalid", "childList is empty");
-		return;
-	}
-	if (!children_fit(ctl, call, parent, list, json_is_true(json_object_get(args, "force")), removing))
-		return;
-	json_array_foreach(list, i, name) {
-		const struct hub_ident *c = hub_ident_find(ctl->model, hf_span_str(json_string_value(name)));
-
-		if (put_parent(ctl, c, removing ? "" : parent->device_scope, &err) != 0) {
-			hub_ctl_error(call, &err);
-			return;
-		}
-	}
-	hub_ctl_ok_committed(ctl, call, NULL);
-}
-
-void hub_ctl_add_children(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	change_children(arg, call, args, false);
-}
-
-void hub_ctl_remove_children(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	change_children(arg, call, args, true);
-}
-
-void hub_ctl_list_children(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	struct hub_ctl *ctl = arg;
-	const struct hub_ident *parent = hub_ctl_ident(ctl, call, args), *d;
-	const char *after = NULL;
-
-	if (!parent)
-		return;
-	while ((d = hub_device_next(ctl->model, after))) {
-		if (*d->parent_scope && strcmp(d->parent_scope, parent->device_scope) == 0)
-			hf_ctl_item(call, json_pack("{s:s}", "deviceId", d->id));
-		after = d->id;
-	}
-	hf_ctl_ok(call);
-}
-
-void hub_ctl_get_parent(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	struct hub_ctl *ctl = arg;
-	const struct hub_ident *child = hub_ctl_ident(ctl, call, args), *d;
-	const char *after = NULL;
-
-	if (!child)
-		return;
-	while (*child->parent_scope && (d = hub_device_next(ctl->model, after))) {
-		if (d->is_edge && strcmp(d->device_scope, child->parent_scope) == 0) {
-			hf_ctl_item(call, json_pack("{s:s}", "deviceId", d->id));
-			hf_ctl_ok(call);
-			return;
-		}
-		after = d->id;
-	}
-	hf_ctl_fail(call, "not-found", "\"%s\" has no parent", child->id);
-}
-
-void hub_ctl_set_parent(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	const char *child = hub_arg(args, "deviceId"), *parent = hub_arg(args, "parent");
-
-	if (!child || !parent) {
-		hf_ctl_fail(call, "invalid", "deviceId and parent are needed");
-		return;
-	}
-	json_t *swapped = json_pack("{s:s, s:[s], s:b}", "deviceId", parent, "childList", child, "force",
-				    json_is_true(json_object_get(args, "force")));
-	if (swapped)
-		change_children(arg, call, swapped, false);
-	else
-		hf_ctl_fail(call, "failed", "out of memory");
-	json_decref(swapped);
-}
-
-void hub_ctl_module_list(void *arg, struct hf_ctl_call *call, const json_t *args)
-{
-	struct hub_ctl *ctl = arg;
-	const struct hub_ident *device = hub_ctl_ident(ctl, call, args), *m;
-	const char *after = NULL;
-
-	if (!device)
-		return;
-	while ((m = hub_module_next(ctl->model, device->device_id, after))) {
-		hf_ctl_item(call, hub_ident_doc(ctl->model, m));
-		after = m->module_id;
-	}
-	hf_ctl_ok(call);
-}
-
-/* One record of an import: a device, or with moduleId a module. False after answering. */
+/* One record: a device, or with moduleId a module; one that exists is replaced. False after answering. */
 static bool import_one(struct hub_ctl *ctl, struct hf_ctl_call *call, const json_t *record, size_t i)
 {
 	const char *device = hub_arg(record, "deviceId"), *module = hub_arg(record, "moduleId");
-	struct hub_error err = { 0 };
+	struct hub_error err = { .message = "out of memory" };
+	struct reason why;
 	json_t *doc;
 	int r;
 
@@ -311,17 +228,19 @@ static bool import_one(struct hub_ctl *ctl, struct hf_ctl_call *call, const json
 		hf_ctl_fail(call, "invalid", "record %zu: deviceId is missing", i);
 		return false;
 	}
-	doc = json_object_get(record, "authentication") ? json_incref((json_t *)record) : document(ctl, call, record);
-	if (!doc)
+	doc = document(ctl, record, &why);
+	if (!doc) {
+		hf_ctl_fail(call, "invalid", "record %zu (%.128s): %s", i, device, why.text);
 		return false;
-	r = hub_ident_put(ctl->model, device, module, doc, NULL, NULL, &err);
-	if (r == HF_EEXISTS || err.http_status == 409) {
-		memset(&err, 0, sizeof err);
-		r = hub_ident_put(ctl->model, device, module, doc, "*", NULL, &err);
 	}
+	r = hub_ident_put(ctl->model, device, module, doc, NULL, NULL, &err);
+	if (r == HF_EEXISTS)
+		r = hub_ident_put(ctl->model, device, module, doc, "*", NULL, &err);
 	json_decref(doc);
+	if (r == 0)
+		r = import_twin(ctl, device, module, record, &err);
 	if (r != 0)
-		hf_ctl_fail(call, "invalid", "record %zu (%s): %s", i, device, err.message);
+		hf_ctl_fail(call, "invalid", "record %zu (%.128s): %s", i, device, err.message);
 	return r == 0;
 }
 

@@ -23,20 +23,32 @@ void hub_ctl_error(struct hf_ctl_call *call, const struct hub_error *err);
 /* Answers with the item (stolen) once everything changed so far is committed. */
 void hub_ctl_ok_committed(struct hub_ctl *ctl, struct hf_ctl_call *call, json_t *item);
 
+/* Items of a long answer. end frees arg, in the end or when the client left. */
+struct hub_ctl_source {
+	json_t *(*next)(void *arg, const char **ret_failed);	/* new reference; NULL: the end, or failed with a reason */
+	void (*end)(void *arg);
+};
+/* ctl_stream.c: sends what the source has, a slice a turn, and ends the call. arg is taken. */
+void hub_ctl_stream(struct hub_ctl *ctl, struct hf_ctl_call *call, const struct hub_ctl_source *source, void *arg);
+
 /* ctl_device.c */
 void hub_ctl_device_create(void *arg, struct hf_ctl_call *call, const json_t *args);
-void hub_ctl_device_list(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_device_show(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_device_update(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_device_delete(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_module_create(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_import(void *arg, struct hf_ctl_call *call, const json_t *args);
+/* ctl_parent.c */
 void hub_ctl_add_children(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_remove_children(void *arg, struct hf_ctl_call *call, const json_t *args);
-void hub_ctl_list_children(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_get_parent(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_set_parent(void *arg, struct hf_ctl_call *call, const json_t *args);
-void hub_ctl_module_create(void *arg, struct hf_ctl_call *call, const json_t *args);
+/* ctl_list.c */
+void hub_ctl_device_list(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_list_children(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_module_list(void *arg, struct hf_ctl_call *call, const json_t *args);
-void hub_ctl_import(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_query(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_export(void *arg, struct hf_ctl_call *call, const json_t *args);
 /* ctl_traffic.c */
 void hub_ctl_events(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_on_event(void *arg);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Control commands about traffic: events, twins, methods, C2D. */
+#include "core/clock.h"
 #include "core/util.h"
 #include "hub/ctl_int.h"
 #include <errno.h>
@@ -145,13 +146,24 @@ static void on_method_done(void *arg, int status, struct hf_span payload, const 
 	hf_ctl_ok(call);
 }
 
+/* dflt when absent, -1 when out of range. */
+static int64_t seconds(const json_t *args, const char *name, int64_t min, int64_t max, int64_t dflt)
+{
+	const json_t *v = json_object_get(args, name);
+
+	if (!v)
+		return dflt;
+	return json_is_integer(v) && json_integer_value(v) >= min && json_integer_value(v) <= max ? json_integer_value(v) : -1;
+}
+
 void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *args)
 {
 	struct hub_ctl *ctl = arg;
 	const struct hub_ident *ident = hub_ctl_ident(ctl, call, args);
-	json_t *timeout = json_object_get(args, "timeout");
+	int64_t response = seconds(args, "timeout", 5, 300, 30), connect = seconds(args, "connectTimeout", 0, 300, 0);
 	const char *name = hub_arg(args, "methodName");
-	struct hub_method_call m = { .done = on_method_done, .arg = call, .response_timeout_s = 30 };
+	struct hub_method_call m = { .done = on_method_done, .arg = call, .response_timeout_s = (uint32_t)response,
+				     .connect_timeout_s = (uint32_t)connect };
 
 	if (!ident)
 		return;
@@ -159,12 +171,10 @@ void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *ar
 		hf_ctl_fail(call, "invalid", "methodName is missing");
 		return;
 	}
-	if (timeout && (json_integer_value(timeout) < 5 || json_integer_value(timeout) > 300)) {
-		hf_ctl_fail(call, "invalid", "timeout is 5 to 300 seconds");
+	if (response < 0 || connect < 0) {
+		hf_ctl_fail(call, "invalid", "timeout is 5 to 300 seconds, connectTimeout 0 to 300");
 		return;
 	}
-	if (timeout)
-		m.response_timeout_s = (uint32_t)json_integer_value(timeout);
 	if (!hub_ctl_gate(ctl, call, HUB_ON_METHOD, ident->id))
 		return;
 	snprintf(m.target, sizeof m.target, "%s", ident->id);
@@ -178,12 +188,24 @@ void hub_ctl_c2d_send(void *arg, struct hf_ctl_call *call, const json_t *args)
 {
 	struct hub_ctl *ctl = arg;
 	const char *data = hub_arg(args, "data");
+	int64_t wait = seconds(args, "expirySeconds", 1, 2 * 24 * 3600, 0);
 	struct hub_error err = { 0 };
+	json_t *props;
 
-	if (!hub_ctl_ident(ctl, call, args) || !hub_ctl_gate(ctl, call, HUB_ON_C2D, hub_arg(args, "deviceId")))
+	if (!hub_ctl_ident(ctl, call, args))
 		return;
-	if (hub_c2d_send(ctl->model, hub_arg(args, "deviceId"), args, hf_span_str(data ? data : ""), &err) != 0)
+	if (wait < 0) {
+		hf_ctl_fail(call, "invalid", "expirySeconds is 1 to 172800, two days");
+		return;
+	}
+	if (!hub_ctl_gate(ctl, call, HUB_ON_C2D, hub_arg(args, "deviceId")))
+		return;
+	props = json_copy((json_t *)args);
+	if (!props || (wait && json_object_set_new(props, "expiryTimeUtc", json_integer(hf_clock_wall_ms() + wait * 1000)) != 0))
+		hf_ctl_fail(call, "failed", "out of memory");
+	else if (hub_c2d_send(ctl->model, hub_arg(args, "deviceId"), props, hf_span_str(data ? data : ""), &err) != 0)
 		hub_ctl_error(call, &err);
 	else
 		hub_ctl_ok_committed(ctl, call, NULL);
+	json_decref(props);
 }

@@ -59,6 +59,8 @@ int hub_ident_delete(struct hub_model *m, const char *device_id, const char *mod
 		     struct hub_error *err);
 json_t *hub_ident_doc(struct hub_model *m, const struct hub_ident *ident);	/* service document */
 json_t *hub_ident_scope_record(struct hub_model *m, const struct hub_ident *ident);	/* section 8.1 record */
+#define HUB_MAX_LAYERS 5		/* of nested edge devices */
+const struct hub_ident *hub_ident_parent(struct hub_model *m, const struct hub_ident *ident);	/* NULL = none */
 /* Devices in id order after `after` (NULL = first); NULL at the end. Modules of a device likewise. */
 const struct hub_ident *hub_device_next(struct hub_model *m, const char *after);
 const struct hub_ident *hub_module_next(struct hub_model *m, const char *device_id, const char *after);

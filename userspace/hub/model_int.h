@@ -17,7 +17,6 @@ enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 #define HUB_C2D_MAX_DELIVERY 10
 /* More than the service allows (100): one gateway with thousands of children must be testable. */
 #define HUB_MAX_CHILDREN 100000
-#define HUB_MAX_LAYERS 5
 #define HUB_MAX_MODULES 50
 #define HUB_SCOPE_PREFIX "ms-azure-iot-edge://"
 

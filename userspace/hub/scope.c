@@ -25,6 +25,13 @@ struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope)
 	return e && e->ident.is_edge && strcmp(e->ident.device_scope, scope) == 0 ? e : NULL;
 }
 
+const struct hub_ident *hub_ident_parent(struct hub_model *m, const struct hub_ident *ident)
+{
+	struct hub_entry *e = hub_scope_owner(m, ident->parent_scope);
+
+	return e ? &e->ident : NULL;
+}
+
 /* Layers of edge devices below and including this one. */
 static unsigned layers_below(struct hub_model *m, const struct hub_ident *edge, unsigned limit)
 {

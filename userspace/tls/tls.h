@@ -53,6 +53,18 @@ int hf_x509_info(struct hf_span der, struct hf_x509_info *ret_info);	/* HF_EINVA
 /* Does the chain of `tls`'s peer build to a root of ca_pem_file (no revocation)? */
 int hf_tls_peer_chain_verify(const struct hf_tls *tls, const char *ca_pem_file);
 
+struct hf_x509_request {
+	const char *common_name;
+	const char *alt_names;	/* host names and addresses, "hub.test,127.0.0.1"; NULL = none */
+	unsigned days;		/* from now; it has been valid for one before */
+	bool is_ca;
+	const char *issuer_name;	/* common name; NULL = signs itself */
+	struct hf_span issuer_key_pem;
+};
+/* Makes a P-256 key and a certificate for it; appends PEM texts. Wipe key_pem. HF_EINVALID (the names are too long),
+ * HF_ETLS, -ENOMEM. */
+int hf_x509_issue(const struct hf_x509_request *req, struct hf_buf *cert_pem, struct hf_buf *key_pem);
+
 void hf_hmac_sha256(struct hf_span key, struct hf_span data, uint8_t out[32]);
 void hf_sha1(struct hf_span data, uint8_t out[20]);	/* only where a protocol asks for it (RFC 6455) */
 void hf_sha256(struct hf_span data, uint8_t out[32]);
