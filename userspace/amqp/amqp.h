@@ -61,6 +61,8 @@ const char *hf_amqp_link_name(const struct hf_amqp_link *l);
 struct hf_amqp *hf_amqp_link_conn(const struct hf_amqp_link *l);
 /* Text of a link property (attach `properties`), copied; false when absent or not text. */
 bool hf_amqp_link_property(const struct hf_amqp_link *l, const char *key, struct hf_buf *out);
+/* Number in a link property; false when absent or not a whole number. */
+bool hf_amqp_link_number(const struct hf_amqp_link *l, const char *key, int64_t *ret_n);
 /* Text of the source filter apache.org:selector-filter:string. */
 bool hf_amqp_link_selector(const struct hf_amqp_link *l, struct hf_buf *out);
 void hf_amqp_link_set_arg(struct hf_amqp_link *l, void *arg);

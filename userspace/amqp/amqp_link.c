@@ -232,6 +232,23 @@ bool hf_amqp_link_property(const struct hf_amqp_link *l, const char *key, struct
 	return d && seek_key(d, key) && put_text(d, out);
 }
 
+bool hf_amqp_link_number(const struct hf_amqp_link *l, const char *key, int64_t *ret_n)
+{
+	pn_data_t *d = pn_link_remote_properties(l->pn);
+
+	if (!d || !seek_key(d, key))
+		return false;
+	switch (pn_data_type(d)) {
+	case PN_LONG: *ret_n = pn_data_get_long(d); return true;
+	case PN_INT: *ret_n = pn_data_get_int(d); return true;
+	case PN_UINT: *ret_n = pn_data_get_uint(d); return true;
+	case PN_ULONG:
+		*ret_n = (int64_t)pn_data_get_ulong(d);
+		return *ret_n >= 0;
+	default: return false;
+	}
+}
+
 bool hf_amqp_link_selector(const struct hf_amqp_link *l, struct hf_buf *out)
 {
 	pn_data_t *d = pn_terminus_filter(pn_link_remote_source(l->pn));

@@ -10,6 +10,7 @@
 #include "hub/amqp.h"
 #include "hub/auth.h"
 #include "hub/clients.h"
+#include "hub/fault_run.h"
 #include "hub/metrics.h"
 
 #define HUB_AMQP_MAX_WORDS 12
@@ -27,6 +28,7 @@ struct hub_amqp {
 	struct hf_listener *listener;
 	struct hf_timer *sweep;
 	struct hf_list conns;
+	struct hub_amqp_events *events;
 	struct hf_map *identities;	/* id -> struct hub_amqp_identity: links of the identity over all connections */
 };
 
@@ -42,7 +44,8 @@ struct hub_amqp_conn {
 	struct hf_map *claims;		/* id -> struct hub_claim of that identity's own token */
 	struct hf_map *logins;		/* id -> struct hub_amqp_login */
 	struct hf_list links;		/* struct hub_amqp_link */
-	struct hf_list answers;		/* struct hub_amqp_answer: wait for their commit */
+	struct hf_list answers;		/* to deliveries, that wait for their commit or longer */
+	struct hub_hold hold;		/* what waits because of fault rules */
 };
 
 /* An address, without "amqps://host[:port]" and slashes in front, cut at slashes, words percent-decoded. */
@@ -151,11 +154,26 @@ void hub_amqp_logins_free(struct hub_amqp_conn *c);
 
 /* amqp_srv.c */
 void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *condition, const char *why);
-/* Settles d once everything changed so far is committed: as `outcome`, or, when that failed, rejected (messages to us)
- * or not at all (verdicts of the peer). */
-void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
 /* Sends without interest in the outcome, now or when the peer gives credit; counts what cannot be kept until then. */
 void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg);
 
+/* amqp_answer.c. Settles d once everything changed so far is committed: as `outcome`, or, when that failed, rejected
+ * (messages to us) or not at all (verdicts of the peer). late_ms: that long after the commit. */
+void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
+void hub_amqp_settle_late(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome, uint32_t late_ms);
+/* Rejects a message to us; counted and logged. _error: with the condition of the HTTP status (2.9). */
+void hub_amqp_reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, const char *condition, const char *text);
+void hub_amqp_reject_error(struct hub_amqp_link *l, struct hf_amqp_delivery *d, const struct hub_error *err);
+void hub_amqp_answers_init(struct hub_amqp_conn *c);
+void hub_amqp_answers_free(struct hub_amqp_conn *c);
+
+/* amqp_events.c, amqp_feedback.c: their parts of the head. */
+int hub_amqp_events_create(struct hub_amqp *head);
+void hub_amqp_events_destroy(struct hub_amqp *head);
+void hub_amqp_feedback_init(struct hub_amqp *head);
+/* Does this name the hub's Event Hubs entity? */
+bool hub_amqp_is_entity(const struct hub_model *m, struct hf_span name);
+
 /* Rows of the table in amqp_link.c. */
-extern const struct hub_amqp_kind hub_amqp_cbs_requests, hub_amqp_cbs_replies;
+extern const struct hub_amqp_kind hub_amqp_cbs_requests, hub_amqp_cbs_replies, hub_amqp_c2d_send, hub_amqp_feedback,
+	hub_amqp_file_notifications, hub_amqp_event_readers, hub_amqp_mgmt_requests, hub_amqp_mgmt_replies, hub_amqp_redirect;

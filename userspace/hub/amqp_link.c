@@ -6,6 +6,8 @@
 
 static const struct hub_amqp_kind *const kinds[] = {
 	&hub_amqp_cbs_requests, &hub_amqp_cbs_replies,
+	&hub_amqp_c2d_send, &hub_amqp_feedback, &hub_amqp_file_notifications,
+	&hub_amqp_event_readers, &hub_amqp_mgmt_requests, &hub_amqp_mgmt_replies, &hub_amqp_redirect,
 };
 
 static const struct hub_amqp_kind *find_kind(const struct hub_amqp_addr *addr, bool we_send)

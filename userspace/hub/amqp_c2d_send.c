@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* The service's sender to /messages/devicebound: messages for devices (iothub-protocol 3.1). */
+#include "core/util.h"
+#include "hub/amqp_int.h"
+#include "hub/amqp_props.h"
+#include "hub/throttle.h"
+
+#include <errno.h>
+#include <holdfast/err.h>
+
+struct sender {
+	struct hub_amqp_link *link;
+	struct hub_hold hold;
+	bool is_delayed;		/* the message at hand had its delay */
+};
+
+/* --- the message as hub_c2d_send wants it -------------------------------------------------------------------------- */
+
+static int set_text(json_t *to, const char *name, const struct hf_amqp_value *v)
+{
+	hf_autobuf struct hf_buf text = HF_BUF_INIT(HF_MSG_MAX_SIZE);
+	json_t *s;
+
+	if (v->kind == HF_AMQP_NONE)
+		return 0;
+	if (!hf_amqp_text(v, &text))
+		return HF_EINVALID;
+	s = text.err ? NULL : json_stringn(hf_buf_cstr(&text), hf_buf_len(&text));
+	return s ? json_object_set_new(to, name, s) == 0 ? 0 : -ENOMEM : hf_utf8_ok(hf_buf_span(&text)) ? -ENOMEM : HF_EINVALID;
+}
+
+static int set_span(json_t *to, const char *name, struct hf_span s)
+{
+	return s.len ? set_text(to, name, &(struct hf_amqp_value){ .kind = HF_AMQP_BINARY, .s = s }) : 0;
+}
+
+static int set_properties(json_t *doc, const struct hf_amqp_msg *msg)
+{
+	json_t *app = json_object();
+	int r = json_object_set_new(doc, "properties", app) == 0 ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; r == 0 && i < msg->n_properties; i++) {
+		const struct hf_amqp_field *f = &msg->properties[i];
+		hf_autofree char *key = hf_span_dup(f->key);
+
+		if (!key)
+			return -ENOMEM;
+		if (f->key.len == 0 || !hf_utf8_ok(f->key))
+			return HF_EINVALID;
+		if (strcmp(key, "iothub-ack") == 0)
+			r = set_text(doc, "ack", &f->value);
+		else if (f->value.kind == HF_AMQP_NONE)
+			r = json_object_set_new(app, key, json_null()) == 0 ? 0 : -ENOMEM;
+		else
+			r = set_text(app, key, &f->value);
+	}
+	return r;
+}
+
+static int make_doc(const struct hf_amqp_msg *msg, json_t *doc)
+{
+	int r = doc ? set_text(doc, "messageId", &msg->message_id) : -ENOMEM;
+
+	if (r == 0)
+		r = set_text(doc, "correlationId", &msg->correlation_id);
+	if (r == 0)
+		r = set_span(doc, "userId", msg->user_id);
+	if (r == 0)
+		r = set_span(doc, "contentType", msg->content_type);
+	if (r == 0)
+		r = set_span(doc, "contentEncoding", msg->content_encoding);
+	if (r == 0 && msg->expiry_ms)
+		r = json_object_set_new(doc, "expiryTimeUtc", json_integer(msg->expiry_ms)) == 0 ? 0 : -ENOMEM;
+	return r == 0 ? set_properties(doc, msg) : r;
+}
+
+static int enqueue(struct hub_model *m, const char *device, const struct hf_amqp_msg *msg, struct hub_error *err)
+{
+	json_t *doc = json_object();
+	struct hf_span body;
+	int r = hub_amqp_body(msg, &body);
+
+	*err = (struct hub_error){ .http_status = 500, .message = "the message is not stored" };
+	if (r == 0)
+		r = make_doc(msg, doc);
+	if (r == HF_EINVALID)
+		*err = (struct hub_error){ .http_status = 400, .message = "properties are text, bodies are bytes or text" };
+	else if (r == 0)
+		r = hub_c2d_send(m, device, doc, body, err);
+	json_decref(doc);
+	return r;
+}
+
+/* --- messages -------------------------------------------------------------------------------------------------- */
+
+static void on_delay_over(void *arg, struct hf_span data)
+{
+	struct sender *s = arg;
+
+	(void)data;
+	s->is_delayed = true;
+	hf_amqp_link_resume(s->link->link);
+}
+
+/* "/devices/{D}/messages/devicebound" */
+static bool read_to(struct hub_model *m, struct hf_span to, struct hub_amqp_addr *ret_addr)
+{
+	hf_autofree char *text = hf_span_dup(to);
+
+	return text && hub_amqp_addr_parse(m, text, ret_addr) == 0 && ret_addr->ident[0] && !strchr(ret_addr->ident, '/') &&
+	       hub_amqp_addr_is(ret_addr, "messages/devicebound");
+}
+
+/* What a rule demands before the operation. False: the operation does not happen; *ret_taken: nor does d come again. */
+static bool pass_fault(struct sender *s, struct hf_amqp_delivery *d, const struct hub_fault *fault, bool *ret_taken)
+{
+	struct hub_amqp_link *l = s->link;
+	struct hub_error err;
+
+	*ret_taken = true;
+	switch (fault->action) {
+	case HUB_DO_DELAY:
+		*ret_taken = hub_hold_add(&s->hold, fault->ms, false, on_delay_over, s, hf_span(NULL, 0)) != 0;
+		if (*ret_taken)
+			hub_amqp_reject(l, d, "amqp:resource-limit-exceeded", "too much waits because of fault rules");
+		return false;
+	case HUB_DO_HANG:
+		hf_amqp_forget(d);
+		return false;
+	case HUB_DO_DROP:
+		hf_amqp_forget(d);
+		hub_amqp_drop(l->conn, HUB_M_AMQP_DETACHED, "amqp:connection:forced", "closed on purpose, by a fault rule");
+		return false;
+	case HUB_DO_REJECT:
+	case HUB_DO_THROTTLE:
+		hub_fault_error(fault, &err);
+		hub_amqp_reject_error(l, d, &err);
+		return false;
+	case HUB_DO_ACK_LATE:
+	case HUB_DO_ACK_TWICE:
+	case HUB_DO_ACK_NEVER:
+	case HUB_DO__COUNT:
+		break;
+	}
+	return true;
+}
+
+static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg)
+{
+	struct hub_model *m = l->conn->head->model;
+	struct hub_fault fault = { .action = HUB_DO__COUNT };
+	struct sender *s = l->arg;
+	struct hub_amqp_addr to;
+	struct hub_error err;
+	bool taken = true;
+
+	(void)raw;
+	if (!read_to(m, msg->to, &to)) {
+		hub_amqp_reject(l, d, "com.microsoft:argument-error", "to is /devices/{device id}/messages/devicebound");
+		return true;
+	}
+	if (!s->is_delayed)
+		hub_fault_hit(hub_model_faults(m), HUB_ON_C2D, to.ident, &fault);
+	s->is_delayed = false;
+	if (!pass_fault(s, d, &fault, &taken))
+		return taken;
+	if (hub_throttle_take(m, HUB_THROTTLE_C2D, 1) > 0)
+		hub_amqp_reject(l, d, "com.microsoft:device-container-throttled", "more than 100 messages to devices in a minute");
+	else if (enqueue(m, to.ident, msg, &err) != 0)
+		hub_amqp_reject_error(l, d, &err);
+	else if (fault.action == HUB_DO_ACK_NEVER)
+		hf_amqp_forget(d);
+	else
+		hub_amqp_settle_late(l->conn, d, HF_AMQP_ACCEPTED, fault.action == HUB_DO_ACK_LATE ? fault.ms : 0);
+	return true;
+}
+
+static enum hub_amqp_verdict on_open(struct hub_amqp_link *l)
+{
+	struct hub_amqp *head = l->conn->head;
+	struct sender *s = calloc(1, sizeof *s);
+
+	if (!s) {
+		hub_amqp_link_refuse(l, "amqp:internal-error", "no memory");
+		return HUB_AMQP_ANSWERED;
+	}
+	s->link = l;
+	hub_hold_init(&s->hold, head->loop, hub_model_faults(head->model));
+	l->arg = s;
+	return HUB_AMQP_ACCEPT;
+}
+
+static void on_closed(struct hub_amqp_link *l)
+{
+	struct sender *s = l->arg;
+
+	hub_hold_fini(&s->hold);
+	free(s);
+}
+
+const struct hub_amqp_kind hub_amqp_c2d_send = {
+	.name = "messages to devices",
+	.address = { "messages/devicebound" },
+	.who = HUB_AMQP_SERVICE,
+	.credit = 100,
+	.max_message = HUB_AMQP_MAX_MESSAGE,
+	.open = on_open,
+	.closed = on_closed,
+	.message = on_message,
+};
