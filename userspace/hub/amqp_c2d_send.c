@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The service's sender to /messages/devicebound: messages for devices (iothub-protocol 3.1). */
+#include "core/log.h"
 #include "core/util.h"
 #include "hub/amqp_int.h"
 #include "hub/amqp_props.h"
@@ -7,12 +8,6 @@
 
 #include <errno.h>
 #include <holdfast/err.h>
-
-struct sender {
-	struct hub_amqp_link *link;
-	struct hub_hold hold;
-	bool is_delayed;		/* the message at hand had its delay */
-};
 
 /* --- the message as hub_c2d_send wants it -------------------------------------------------------------------------- */
 
@@ -93,13 +88,25 @@ static int enqueue(struct hub_model *m, const char *device, const struct hf_amqp
 
 /* --- messages -------------------------------------------------------------------------------------------------- */
 
-static void on_delay_over(void *arg, struct hf_span data)
+static void reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, const char *condition, const char *text)
 {
-	struct sender *s = arg;
+	static struct hf_log_limit limit;
 
-	(void)data;
-	s->is_delayed = true;
-	hf_amqp_link_resume(s->link->link);
+	hf_metric_add(HUB_M_AMQP_REJECTED, 1);
+	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.amqp.rejected", "%s: message to a device: %s: %s",
+		       hf_conn_peer(hf_amqp_conn(l->conn->amqp)), condition, text);
+	hf_amqp_settle(d, HF_AMQP_REJECTED, condition, text);
+}
+
+static const char *condition_of(int http_status)
+{
+	switch (http_status) {
+	case 400: return "com.microsoft:argument-error";
+	case 403: return "amqp:resource-limit-exceeded";
+	case 404: return "amqp:not-found";
+	case 413: return "amqp:link:message-size-exceeded";
+	default: return "amqp:internal-error";
+	}
 }
 
 /* "/devices/{D}/messages/devicebound" */
@@ -111,91 +118,22 @@ static bool read_to(struct hub_model *m, struct hf_span to, struct hub_amqp_addr
 	       hub_amqp_addr_is(ret_addr, "messages/devicebound");
 }
 
-/* What a rule demands before the operation. False: the operation does not happen; *ret_taken: nor does d come again. */
-static bool pass_fault(struct sender *s, struct hf_amqp_delivery *d, const struct hub_fault *fault, bool *ret_taken)
-{
-	struct hub_amqp_link *l = s->link;
-	struct hub_error err;
-
-	*ret_taken = true;
-	switch (fault->action) {
-	case HUB_DO_DELAY:
-		*ret_taken = hub_hold_add(&s->hold, fault->ms, false, on_delay_over, s, hf_span(NULL, 0)) != 0;
-		if (*ret_taken)
-			hub_amqp_reject(l, d, "amqp:resource-limit-exceeded", "too much waits because of fault rules");
-		return false;
-	case HUB_DO_HANG:
-		hf_amqp_forget(d);
-		return false;
-	case HUB_DO_DROP:
-		hf_amqp_forget(d);
-		hub_amqp_drop(l->conn, HUB_M_AMQP_DETACHED, "amqp:connection:forced", "closed on purpose, by a fault rule");
-		return false;
-	case HUB_DO_REJECT:
-	case HUB_DO_THROTTLE:
-		hub_fault_error(fault, &err);
-		hub_amqp_reject_error(l, d, &err);
-		return false;
-	case HUB_DO_ACK_LATE:
-	case HUB_DO_ACK_TWICE:
-	case HUB_DO_ACK_NEVER:
-	case HUB_DO__COUNT:
-		break;
-	}
-	return true;
-}
-
 static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg)
 {
 	struct hub_model *m = l->conn->head->model;
-	struct hub_fault fault = { .action = HUB_DO__COUNT };
-	struct sender *s = l->arg;
 	struct hub_amqp_addr to;
 	struct hub_error err;
-	bool taken = true;
 
 	(void)raw;
-	if (!read_to(m, msg->to, &to)) {
-		hub_amqp_reject(l, d, "com.microsoft:argument-error", "to is /devices/{device id}/messages/devicebound");
-		return true;
-	}
-	if (!s->is_delayed)
-		hub_fault_hit(hub_model_faults(m), HUB_ON_C2D, to.ident, &fault);
-	s->is_delayed = false;
-	if (!pass_fault(s, d, &fault, &taken))
-		return taken;
-	if (hub_throttle_take(m, HUB_THROTTLE_C2D, 1) > 0)
-		hub_amqp_reject(l, d, "com.microsoft:device-container-throttled", "more than 100 messages to devices in a minute");
+	if (!read_to(m, msg->to, &to))
+		reject(l, d, "com.microsoft:argument-error", "to is /devices/{device id}/messages/devicebound");
+	else if (hub_throttle_take(m, HUB_THROTTLE_C2D, 1) > 0)
+		reject(l, d, "com.microsoft:device-container-throttled", "more than 100 messages to devices in a minute");
 	else if (enqueue(m, to.ident, msg, &err) != 0)
-		hub_amqp_reject_error(l, d, &err);
-	else if (fault.action == HUB_DO_ACK_NEVER)
-		hf_amqp_forget(d);
+		reject(l, d, condition_of(err.http_status), err.message);
 	else
-		hub_amqp_settle_late(l->conn, d, HF_AMQP_ACCEPTED, fault.action == HUB_DO_ACK_LATE ? fault.ms : 0);
+		hub_amqp_settle_committed(l->conn, d, HF_AMQP_ACCEPTED);
 	return true;
-}
-
-static enum hub_amqp_verdict on_open(struct hub_amqp_link *l)
-{
-	struct hub_amqp *head = l->conn->head;
-	struct sender *s = calloc(1, sizeof *s);
-
-	if (!s) {
-		hub_amqp_link_refuse(l, "amqp:internal-error", "no memory");
-		return HUB_AMQP_ANSWERED;
-	}
-	s->link = l;
-	hub_hold_init(&s->hold, head->loop, hub_model_faults(head->model));
-	l->arg = s;
-	return HUB_AMQP_ACCEPT;
-}
-
-static void on_closed(struct hub_amqp_link *l)
-{
-	struct sender *s = l->arg;
-
-	hub_hold_fini(&s->hold);
-	free(s);
 }
 
 const struct hub_amqp_kind hub_amqp_c2d_send = {
@@ -204,7 +142,5 @@ const struct hub_amqp_kind hub_amqp_c2d_send = {
 	.who = HUB_AMQP_SERVICE,
 	.credit = 100,
 	.max_message = HUB_AMQP_MAX_MESSAGE,
-	.open = on_open,
-	.closed = on_closed,
 	.message = on_message,
 };

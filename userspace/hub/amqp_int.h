@@ -10,7 +10,6 @@
 #include "hub/amqp.h"
 #include "hub/auth.h"
 #include "hub/clients.h"
-#include "hub/fault_run.h"
 #include "hub/metrics.h"
 
 #define HUB_AMQP_MAX_WORDS 12
@@ -44,8 +43,7 @@ struct hub_amqp_conn {
 	struct hf_map *claims;		/* id -> struct hub_claim of that identity's own token */
 	struct hf_map *logins;		/* id -> struct hub_amqp_login */
 	struct hf_list links;		/* struct hub_amqp_link */
-	struct hf_list answers;		/* to deliveries, that wait for their commit or longer */
-	struct hub_hold hold;		/* what waits because of fault rules */
+	struct hf_list answers;		/* struct hub_amqp_answer: wait for their commit */
 };
 
 /* An address, without "amqps://host[:port]" and slashes in front, cut at slashes, words percent-decoded. */
@@ -154,18 +152,11 @@ void hub_amqp_logins_free(struct hub_amqp_conn *c);
 
 /* amqp_srv.c */
 void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *condition, const char *why);
+/* Settles d once everything changed so far is committed: as `outcome`, or, when that failed, rejected (messages to us)
+ * or not at all (verdicts of the peer). */
+void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
 /* Sends without interest in the outcome, now or when the peer gives credit; counts what cannot be kept until then. */
 void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg);
-
-/* amqp_answer.c. Settles d once everything changed so far is committed: as `outcome`, or, when that failed, rejected
- * (messages to us) or not at all (verdicts of the peer). late_ms: that long after the commit. */
-void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
-void hub_amqp_settle_late(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome, uint32_t late_ms);
-/* Rejects a message to us; counted and logged. _error: with the condition of the HTTP status (2.9). */
-void hub_amqp_reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, const char *condition, const char *text);
-void hub_amqp_reject_error(struct hub_amqp_link *l, struct hf_amqp_delivery *d, const struct hub_error *err);
-void hub_amqp_answers_init(struct hub_amqp_conn *c);
-void hub_amqp_answers_free(struct hub_amqp_conn *c);
 
 /* amqp_events.c, amqp_feedback.c: their parts of the head. */
 int hub_amqp_events_create(struct hub_amqp *head);

@@ -14,6 +14,14 @@
 #define LINKS_WITHOUT_CLAIM 16
 #define MAX_ENCODED (1u << 20)	/* of one message, everything included */
 
+struct hub_amqp_answer {
+	struct hf_list node;		/* conn->answers */
+	struct hub_wait wait;
+	struct hub_amqp_conn *conn;
+	struct hf_amqp_delivery *d;
+	enum hf_amqp_outcome outcome;
+};
+
 /* --- the end of a connection ---------------------------------------------------------------------------------------- */
 
 void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *condition, const char *why)
@@ -30,11 +38,17 @@ void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *
 
 static void conn_free(struct hub_amqp_conn *c)
 {
-	hub_amqp_answers_free(c);
 	hub_amqp_logins_free(c);
 	hub_amqp_claims_free(c);
 	hf_list_del(&c->node);
 	free(c);
+}
+
+static void answer_free(struct hub_amqp_answer *a)
+{
+	hub_wait_cancel(&a->wait);
+	hf_list_del(&a->node);
+	free(a);
 }
 
 static void on_closed(void *arg, int err, const char *detail)
@@ -47,6 +61,12 @@ static void on_closed(void *arg, int err, const char *detail)
 	if (err)
 		hf_log(HF_LOG_DEBUG, "hub.amqp.closed", "%s: %s (%s)", hf_conn_peer(hf_amqp_conn(c->amqp)), hf_strerror(err),
 		       detail ? detail : "");
+	while (!hf_list_empty(&c->answers)) {
+		struct hub_amqp_answer *a = hf_container_of(c->answers.next, struct hub_amqp_answer, node);
+
+		hf_amqp_forget(a->d);
+		answer_free(a);
+	}
 	head->n_connections--;
 	hf_metric_add(HUB_M_CONNECTIONS, -1);
 	conn_free(c);
@@ -113,6 +133,34 @@ static const struct hf_amqp_ops ops = {
 	.credit = on_credit, .malformed = on_malformed, .closed = on_closed,
 };
 
+/* --- answers --------------------------------------------------------------------------------------------------------------- */
+
+static void on_committed(void *arg, int err)
+{
+	struct hub_amqp_answer *a = arg;
+
+	if (!err)
+		hf_amqp_settle(a->d, a->outcome, NULL, NULL);
+	else if (a->outcome == HF_AMQP_ACCEPTED)
+		hf_amqp_settle(a->d, HF_AMQP_REJECTED, "amqp:internal-error", "not stored");
+	else
+		hf_amqp_forget(a->d);
+	answer_free(a);
+}
+
+void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome)
+{
+	struct hub_amqp_answer *a = malloc(sizeof *a);
+
+	if (!a) {
+		hf_amqp_settle(d, HF_AMQP_REJECTED, "amqp:internal-error", "no memory");
+		return;
+	}
+	*a = (struct hub_amqp_answer){ .conn = c, .d = d, .outcome = outcome };
+	hf_list_add_tail(&c->answers, &a->node);
+	hub_commit_wait(c->head->model, &a->wait, on_committed, a);
+}
+
 void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg)
 {
 	static struct hf_log_limit limit;
@@ -147,8 +195,8 @@ static struct hub_amqp_conn *conn_new(struct hub_amqp *head)
 		return NULL;
 	hf_list_init(&c->node);
 	hf_list_init(&c->links);
+	hf_list_init(&c->answers);
 	c->head = head;
-	hub_amqp_answers_init(c);
 	c->since_ms = hf_loop_now_ms(head->loop);
 	if (hf_map_create(&c->claims) != 0 || hf_map_create(&c->logins) != 0) {
 		conn_free(c);
@@ -277,8 +325,8 @@ int hub_amqp_create(struct hf_loop *loop, struct hub_model *model, const struct 
 		hub_amqp_destroy(&head);
 		return r;
 	}
-	hub_amqp_feedback_init(head);
 	hf_timer_start(head->sweep, 1000, 1000);
+	hub_amqp_feedback_init(head);
 	*ret_amqp = head;
 	return 0;
 }
