@@ -7,6 +7,7 @@ import threading
 import time
 
 import hubrest
+import judge
 import mqttwire
 import pytest
 from labkit import control
@@ -72,7 +73,7 @@ def send(c, child, body, qos=1):
 
 
 def bodies(lab, start):
-    return [hubrest.body(e) for e in lab.events(start)]
+    return [judge.body_of(e).decode() for e in lab.events(start)]
 
 
 def next_seq(lab):

@@ -74,11 +74,6 @@ class Rest(Https):
         return rows, pages
 
 
-def body(event):
-    """The text of one object of `events --json`."""
-    return base64.b64decode(event["bodyBase64"]).decode()
-
-
 def devices(n, parent="edge1"):
     """n identities with keys for `holdfast-hub import`, the file's children first."""
     key = [base64.b64encode(hashlib.sha256(str(i).encode()).digest()).decode() for i in range(n)]

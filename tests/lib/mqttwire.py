@@ -33,10 +33,10 @@ def packet(ptype, flags, body=b""):
 
 
 def connect(client_id, username, password=None, keep_alive=60, clean=True, level=4, will=None):
-    """will: (topic, payload, qos)."""
+    """will: (topic, payload, qos[, retain])."""
     flags = (0x80 if username is not None else 0) | (0x40 if password is not None else 0) | (0x02 if clean else 0)
     if will:
-        flags |= 0x04 | will[2] << 3
+        flags |= 0x04 | will[2] << 3 | (0x20 if will[3:] == (True,) else 0)
     body = _text("MQTT") + bytes([level, flags]) + struct.pack(">H", keep_alive) + _text(client_id)
     if will:
         body += _text(will[0]) + _text(will[1])

@@ -47,10 +47,13 @@ static void on_cut(void *arg, const char *why)
 	hub_dev_end(s, why);
 }
 
-static int log_in(struct hub_session *s)
+static int log_in(struct hub_session *s, const char *model_id)
 {
-	int r = hf_map_put(s->dev->by_id, hf_span_str(s->id), s);
+	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
+	int r = ident && *model_id ? hub_twin_set_model(s->dev->model, ident, model_id) : 0;
 
+	if (r == 0)
+		r = hf_map_put(s->dev->by_id, hf_span_str(s->id), s);
 	if (r != 0)
 		return r;
 	s->client.protocol = s->is_ws ? "mqtt-ws" : "mqtt";
@@ -145,7 +148,7 @@ static int on_connect(struct hub_session *s, const struct hf_mqtt_connect *c)
 	if (keep_will(s, c) != 0)
 		return HUB_DEV_CLOSED;
 	take_over(s);
-	if (log_in(s) != 0)
+	if (log_in(s, user.model_id) != 0)
 		return refuse(s, HF_CONNACK_UNAVAILABLE);
 	s->connected = true;
 	s->clean = c->clean_session;

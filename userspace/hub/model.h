@@ -72,6 +72,8 @@ void hub_on_scopes(struct hub_model *m, void (*fn)(void *arg), void *arg);
 
 /* --- twins --------------------------------------------------------------------------------------------- */
 json_t *hub_twin_doc(struct hub_model *m, const struct hub_ident *ident);		/* service view, 5.5; new ref */
+/* The plug and play model that the client names when it connects; kept with the twin, stamped on its telemetry. */
+int hub_twin_set_model(struct hub_model *m, const struct hub_ident *ident, const char *model_id);
 json_t *hub_twin_device_view(struct hub_model *m, const struct hub_ident *ident);	/* 1.6: desired, reported, $version */
 /* Service PATCH (replace false) or PUT: tags and desired. *ret_desired_patch: what to send to the client or NULL. */
 int hub_twin_update(struct hub_model *m, const struct hub_ident *ident, const json_t *patch, bool replace,

@@ -241,6 +241,22 @@ json_t *hub_twin_device_view(struct hub_model *m, const struct hub_ident *ident)
 			 section(t->reported, NULL, t->reported_version));
 }
 
+int hub_twin_set_model(struct hub_model *m, const struct hub_ident *ident, const char *model_id)
+{
+	struct hub_entry *e = hub_entry_find(m, hf_span_str(ident->id));
+	char *copy;
+
+	if (!e || (e->model_id && strcmp(e->model_id, model_id) == 0))
+		return 0;
+	copy = strdup(model_id);
+	if (!copy)
+		return -ENOMEM;
+	free(e->model_id);
+	e->model_id = copy;
+	hub_dirty_twin(m, e->ident.id);
+	return 0;
+}
+
 /* --- changes ---------------------------------------------------------------------------------------------- */
 
 /* A copy without the members that start with '$' ($metadata, $version of a document that was read). */
