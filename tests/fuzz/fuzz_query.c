@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Query text, run page by page over a small registry. Behind a NUL byte: a continuation token. */
+/* Query text, run page by page over a small registry and its jobs. Behind a NUL byte: a continuation token. The text is
+ * also read as a condition alone. */
 #include "core/util.h"
 #include "fuzz.h"
+#include "hub/jobs.h"
 #include "hub/query.h"
 
 #include <holdfast/err.h>
@@ -38,7 +40,26 @@ static void fill(struct hub_model *m)
 	doc = json_object();
 	FUZZ_CHECK(hub_ident_put(m, "dev0", "mod", doc, NULL, NULL, &err) == 0);
 	json_decref(doc);
+	doc = json_pack("{ss ss s{}}", "type", "scheduleUpdateTwin", "queryCondition", "*", "updateTwin");
+	FUZZ_CHECK(hub_job_create(m, "j1", doc, &twin, &err) == 0);
+	json_decref(doc);
+	json_decref(twin);
 	fuzz_commit();
+	fuzz_commit();
+}
+
+static void as_condition(struct hub_model *m, struct hf_span text)
+{
+	char reason[192], pos[HF_IDENT_MAX + 1] = "";
+	struct hub_query *q = NULL;
+	unsigned visits = MAX_ROWS;
+	int r = hub_query_parse_condition(text, &q, reason, sizeof reason);
+
+	FUZZ_CHECK(r == 0 || (r == HF_EINVALID && *reason && hf_utf8_ok(hf_span_str(reason))));
+	while (r == 0 && hub_query_next(m, q, pos, &visits))
+		;
+	FUZZ_CHECK(visits > 0);
+	hub_query_destroy(&q);
 }
 
 static void run(struct hub_model *m, const struct hub_query *q, char *token)
@@ -76,11 +97,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fill(m = fuzz_model());
 	r = hub_query_parse(text, &q, reason, sizeof reason);
 	if (r == 0) {
-		FUZZ_CHECK(strcmp(hub_query_item_type(q), "Twin") == 0 || strcmp(hub_query_item_type(q), "Raw") == 0);
+		const char *type = hub_query_item_type(q);
+
+		FUZZ_CHECK(strcmp(type, "Twin") == 0 || strcmp(type, "DeviceJob") == 0 || strcmp(type, "Raw") == 0);
 		run(m, q, nul ? hf_span_dup(hf_span(nul + 1, size - text.len - 1)) : NULL);
 	} else {
 		FUZZ_CHECK(r == HF_EINVALID && *reason && hf_utf8_ok(hf_span_str(reason)));
 	}
 	hub_query_destroy(&q);
+	as_condition(m, text);
 	return 0;
 }

@@ -71,6 +71,41 @@ static bool name_ok(const char *name)
 						 "0123456789_.-$*!():@") == n;
 }
 
+/* Numbers and numeric text; dflt when absent, -1 when neither or out of range. */
+static int64_t seconds(const json_t *o, const char *name, int64_t min, int64_t max, int64_t dflt)
+{
+	const json_t *v = json_object_get(o, name);
+	int64_t n;
+
+	if (!v || json_is_null(v))
+		return dflt;
+	if (json_is_string(v))
+		return hf_parse_i64(hf_span_str(json_string_value(v)), min, max, &n) == 0 ? n : -1;
+	n = json_is_integer(v) ? json_integer_value(v) : -1;
+	return n >= min && n <= max ? n : -1;
+}
+
+int hub_method_read(const json_t *doc, struct hub_method_call *call, struct hub_error *err)
+{
+	int64_t response = seconds(doc, "responseTimeoutInSeconds", 5, 300, 30);
+	int64_t connect = seconds(doc, "connectTimeoutInSeconds", 0, 300, 0);
+	const char *name = json_string_value(json_object_get(doc, "methodName"));
+
+	memset(call, 0, sizeof *call);
+	if (!name_ok(name))
+		return hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", "methodName has 1 to 100 plain characters");
+	if (response < 0 || connect < 0)
+		return hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid",
+				  "responseTimeoutInSeconds is 5 to 300, connectTimeoutInSeconds 0 to 300");
+	call->name = name;
+	call->payload = json_object_get(doc, "payload");
+	call->response_timeout_s = (uint32_t)response;
+	call->connect_timeout_s = (uint32_t)connect;
+	if (call->payload && json_dumpb(call->payload, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) > HUB_METHOD_MAX)
+		return hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", "the payload is over %d bytes", HUB_METHOD_MAX);
+	return 0;
+}
+
 int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call)
 {
 	struct hub_method_sink *sink = hf_map_get(m->sinks, hf_span_str(call->target));

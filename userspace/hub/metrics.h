@@ -34,6 +34,8 @@
 	X(HUB_M_REST_REQUESTS, "rest_requests_total", HF_METRIC_COUNTER, "HTTPS requests")                   \
 	X(HUB_M_REST_REFUSED, "rest_refused_total", HF_METRIC_COUNTER, "HTTPS requests without a fitting token") \
 	X(HUB_M_REST_DEVICE_REFUSED, "rest_device_refused_total", HF_METRIC_COUNTER, "device requests over HTTPS refused: batches, locks, uploads") \
+	X(HUB_M_JOBS_FAILED, "jobs_failed_total", HF_METRIC_COUNTER, "jobs that the hub could not go on with") \
+	X(HUB_M_CONFIGS_FAILED, "configurations_failed_total", HF_METRIC_COUNTER, "times a configuration could not be applied to one device") \
 	X(HUB_M_FAULTS, "faults_total", HF_METRIC_COUNTER, "operations that failed on purpose: fault rules") \
 	X(HUB_M_THROTTLED, "throttled_total", HF_METRIC_COUNTER, "operations over the limits of limits.throttle")
 

@@ -4,6 +4,8 @@
 #include "core/log.h"
 #include "core/util.h"
 #include "hub/clients.h"
+#include "hub/configs.h"
+#include "hub/jobs.h"
 #include "hub/model_int.h"
 
 #include <errno.h>
@@ -16,7 +18,8 @@
 #define EVENT_MAP_DEFAULT ((size_t)4 << 30)
 #define EVENT_MAP_MIN ((size_t)4 << 20)
 
-static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback", NULL };
+static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback",
+					      "job", "jobstate", "jobresult", "config", NULL };
 static const char *const event_tables[] = { "events", "partitions", NULL };
 
 int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
@@ -149,6 +152,7 @@ static void on_tick(void *arg)
 	bool more = hub_c2d_step(m);
 
 	more |= hub_feedback_step(m);
+	more |= hub_jobs_step(m->jobs);
 	if (more)
 		hub_model_tick(m);
 }
@@ -178,6 +182,7 @@ static void mark(struct hub_model *m, struct hf_map *set, const char *id)
 		m->turn_err = -ENOMEM;	/* whoever waits learns that the change was not written */
 		hf_log(HF_LOG_ERR, "hub.commit", "no memory to note the change of %s", id);
 	}
+	hub_configs_touch(m->configs, id);
 	hub_model_touch(m);
 }
 
@@ -198,14 +203,14 @@ static int write_dirty(struct hub_model *m)
 	void *v;
 	int r = 0;
 
-	if (hf_map_count(m->dirty_idents) + hf_map_count(m->dirty_twins) == 0)
+	if (hf_map_count(m->dirty_idents) + hf_map_count(m->dirty_twins) == 0 && !hub_jobs_changed(m->jobs))
 		return 0;
 	r = hub_state_txn(m, &txn);
 	for (pos = 0; r == 0 && hf_map_next(m->dirty_idents, &pos, &id, &v);)
 		r = hub_registry_write(m, txn, id);
 	for (pos = 0; r == 0 && hf_map_next(m->dirty_twins, &pos, &id, &v);)
 		r = hub_twin_write(m, txn, id);
-	return r;
+	return r ? r : hub_jobs_write(m->jobs, txn);
 }
 
 static void clear_set(struct hf_map *set)
@@ -249,6 +254,7 @@ static int commit(struct hub_model *m)
 		clear_set(m->dirty_idents);
 		clear_set(m->dirty_twins);
 	}
+	hub_jobs_written(m->jobs, r);
 	e = hub_event_flush(m);
 	if (m->turn_err && !e)
 		e = m->turn_err;
@@ -410,6 +416,10 @@ static int load(struct hub_model *m)
 		r = hub_feedback_load(m);
 	if (r == 0)
 		r = hub_events_load(m);
+	if (r == 0)
+		r = hub_jobs_load(m->jobs);
+	if (r == 0)
+		r = hub_configs_load(m->configs);
 	return r == 0 ? commit(m) : r;
 }
 
@@ -434,7 +444,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
 	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
-	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients))
+	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients) ||
+	    hub_jobs_create(m, &m->jobs) || hub_configs_create(m, &m->configs))
 		r = -ENOMEM;
 	if (r == 0)
 		r = hf_timer_create(loop, on_tick, m, &m->tick);
@@ -519,5 +530,7 @@ void hub_model_close(struct hub_model **pm)
 	free(m->client_ca_file);
 	hub_faults_destroy(&m->faults);
 	hub_clients_destroy(&m->clients);
+	hub_jobs_destroy(&m->jobs);
+	hub_configs_destroy(&m->configs);
 	free(m);
 }

@@ -14,6 +14,8 @@
 struct hub_model;
 struct hub_faults;
 struct hub_clients;
+struct hub_jobs;
+struct hub_configs;
 struct hub_model_cfg {
 	const char *dir, *host;
 	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */
@@ -78,6 +80,10 @@ json_t *hub_twin_device_view(struct hub_model *m, const struct hub_ident *ident)
 /* Service PATCH (replace false) or PUT: tags and desired. *ret_desired_patch: what to send to the client or NULL. */
 int hub_twin_update(struct hub_model *m, const struct hub_ident *ident, const json_t *patch, bool replace,
 		    const char *if_match, json_t **ret_doc, struct hub_error *err);
+/* Would that update be taken, by this identity or (NULL) by one without properties? As hub_twin_update, without effect. */
+int hub_twin_check(const struct hub_ident *ident, const json_t *patch, bool replace, struct hub_error *err);
+/* Are these the present desired properties? Nulls count as absent, $ members are ignored. */
+bool hub_twin_has_desired(const struct hub_ident *ident, const json_t *desired);
 /* Device reported patch; *ret_version new reported $version. */
 int hub_twin_report(struct hub_model *m, const struct hub_ident *ident, const json_t *patch, size_t doc_len,
 		    int64_t if_version /* -1 none */, int64_t *ret_version, struct hub_error *err);
@@ -165,12 +171,16 @@ const struct hub_policy *hub_policy_find(struct hub_model *m, const char *name);
 struct hub_method_call {
 	struct hf_list node;
 	char target[HF_IDENT_MAX + 1];
-	char *name; json_t *payload;		/* payload NULL = none */
+	const char *name; json_t *payload;	/* payload NULL = none */
 	uint32_t response_timeout_s, connect_timeout_s;
 	/* exactly once: status/payload of the device, or err->http_status 404/504 */
 	void (*done)(void *arg, int device_status, struct hf_span payload_json, const struct hub_error *err);
 	void *arg;
 };
+#define HUB_METHOD_MAX (128 * 1024)	/* bytes of a payload, either way */
+/* Reads {"methodName", "payload", "responseTimeoutInSeconds", "connectTimeoutInSeconds"} into *call, which borrows from
+ * doc; target, done and arg are the caller's. HF_EINVALID with err. */
+int hub_method_read(const json_t *doc, struct hub_method_call *call, struct hub_error *err);
 /* Implemented by hub/methods.c: waits for the client, correlates, times out. Copies what it needs. */
 int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call);
 /* A device head offers itself for an identity with a method subscription. send publishes the request. */

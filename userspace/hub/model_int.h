@@ -8,7 +8,8 @@
 #include "hub/model.h"
 #include "hub/throttle.h"
 
-enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK };	/* state.mdb */
+enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK, HUB_T_JOB,
+       HUB_T_JOB_STATE, HUB_T_JOB_RESULT, HUB_T_CONFIG };	/* state.mdb */
 enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 #define HUB_MAX_LISTENERS 8
 #define HUB_TICK_MS 250
@@ -23,6 +24,7 @@ enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 struct hub_twin {
 	json_t *tags, *desired, *reported;		/* desired and reported without $ members */
 	json_t *desired_meta, *reported_meta;
+	json_t *configurations;			/* {id: {"status": ...}}; NULL = never any */
 	int64_t desired_version, reported_version, version;
 	uint64_t etag;
 };
@@ -69,6 +71,8 @@ struct hub_model {
 	struct hub_faults *faults;
 	struct hub_clients *clients;
 	struct hub_throttle throttle;
+	struct hub_jobs *jobs;
+	struct hub_configs *configs;
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
@@ -152,6 +156,18 @@ int hub_feedback_load(struct hub_model *m);
 void hub_feedback_fini(struct hub_model *m);
 bool hub_feedback_step(struct hub_model *m);
 int hub_feedback_outcome(struct hub_model *m, const struct hub_ident *device, const char *message_id, const char *outcome);
+
+/* jobs.c. Time and age are looked at by hub_jobs_step; true: time will end something. */
+int hub_jobs_load(struct hub_jobs *jobs);
+bool hub_jobs_step(struct hub_jobs *jobs);
+bool hub_jobs_changed(const struct hub_jobs *jobs);	/* the next commit has states of jobs to write */
+int hub_jobs_write(struct hub_jobs *jobs, struct hf_txn *txn);
+void hub_jobs_written(struct hub_jobs *jobs, int err);	/* how that commit ended */
+
+/* configs.c, config_apply.c */
+int hub_configs_load(struct hub_configs *c);		/* when the twins are there */
+void hub_configs_touch(struct hub_configs *c, const char *id);		/* an identity or its twin changed */
+void hub_configs_removed(struct hub_configs *c, const struct hub_entry *e);	/* it is about to go */
 
 /* events.c, methods.c, policy.c */
 int hub_events_load(struct hub_model *m);

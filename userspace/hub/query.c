@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Runs a query: walks identities in id order, builds rows only for what matches, cuts pages. */
 #include "core/util.h"
+#include "hub/jobs.h"
 #include "hub/model_int.h"
 #include "hub/query_int.h"
 
@@ -9,10 +10,22 @@
 #include <stdio.h>
 
 #define WORK_MAX 1000000
+#define RESULT_WORK 30		/* reading one result costs as much as so many evaluations */
+#define POS_MAX HUB_JOB_KEY_MAX	/* position: an identity, or the key of a job's result */
+
+enum hub_query_from hub_query_from(const struct hub_query *q)
+{
+	return q->from;
+}
+
+bool hub_query_counts_rows(const struct hub_query *q)
+{
+	return !q->aggregate && q->top < 0;
+}
 
 const char *hub_query_item_type(const struct hub_query *q)
 {
-	return q->all ? "Twin" : "Raw";
+	return !q->all ? "Raw" : q->from == HUB_FROM_JOBS ? "DeviceJob" : "Twin";
 }
 
 static const struct hub_ident *next_ident(struct hub_model *m, bool modules, char pos[HF_IDENT_MAX + 1])
@@ -37,13 +50,34 @@ static const struct hub_ident *next_ident(struct hub_model *m, bool modules, cha
 	return NULL;
 }
 
-static bool matches(struct query_row *r, const struct hub_query *q)
+bool hub_query_matches(struct hub_model *m, const struct hub_query *q, const struct hub_ident *ident)
 {
-	json_t *v = q->where ? query_eval(r, q->where) : json_true();
-	bool yes = json_is_true(v);
+	struct query_row r = { .m = m, .e = hf_container_of(ident, struct hub_entry, ident) };
+	bool yes = query_matches(&r, q);
 
-	json_decref(v);
+	json_decref(r.doc);
 	return yes;
+}
+
+const struct hub_ident *hub_query_next(struct hub_model *m, const struct hub_query *q, char pos[HF_IDENT_MAX + 1],
+				       unsigned *io_visits)
+{
+	char copy[HF_IDENT_MAX + 1];
+
+	for (; *io_visits; (*io_visits)--) {
+		const struct hub_ident *i;
+
+		snprintf(copy, sizeof copy, "%s", pos);
+		i = next_ident(m, q->from == HUB_FROM_MODULES, copy);
+		if (!i)
+			return NULL;
+		snprintf(pos, HF_IDENT_MAX + 1, "%s", i->id);
+		if (hub_query_matches(m, q, i)) {
+			(*io_visits)--;
+			return i;
+		}
+	}
+	return NULL;
 }
 
 static int project(struct query_row *r, const struct hub_query *q, json_t *rows)
@@ -51,7 +85,7 @@ static int project(struct query_row *r, const struct hub_query *q, json_t *rows)
 	json_t *o;
 
 	if (q->all)
-		return query_twin(r) ? json_array_append(rows, r->doc) : -1;
+		return query_doc(r) ? json_array_append(rows, r->doc) : -1;
 	o = json_object();
 	for (unsigned i = 0; i < q->n_columns; i++) {
 		json_t *v = query_eval(r, q->columns[i].expr);
@@ -145,8 +179,8 @@ static int finish_groups(const struct hub_query *q, json_t *groups, unsigned max
 	return err;
 }
 
-/* Token: base64 of "rows so far:last id". */
-static int read_token(const char *token, uint64_t *ret_n, char pos[HF_IDENT_MAX + 1])
+/* Token: base64 of "rows so far:position". */
+static int read_token(const char *token, uint64_t *ret_n, char pos[POS_MAX + 1])
 {
 	hf_autobuf struct hf_buf raw = HF_BUF_INIT(1024);
 	struct hf_span rest, head;
@@ -156,7 +190,7 @@ static int read_token(const char *token, uint64_t *ret_n, char pos[HF_IDENT_MAX 
 		return HF_EINVALID;
 	rest = hf_buf_span(&raw);
 	if (!hf_span_cut(&rest, ':', &head) || hf_parse_i64(head, 0, INT64_MAX, &n) != 0 || rest.len == 0 ||
-	    rest.len > HF_IDENT_MAX || memchr(rest.ptr, 0, rest.len))
+	    rest.len > POS_MAX || memchr(rest.ptr, 0, rest.len))
 		return HF_EINVALID;
 	memcpy(pos, rest.ptr, rest.len);
 	pos[rest.len] = '\0';
@@ -176,19 +210,20 @@ static char *make_token(uint64_t n, const char *pos)
 /* Rows after *pos, at most max and TOP's; *n counts over all pages, *pos is the last one seen. A page also ends after
  * WORK_MAX evaluations, so that no query holds up the loop. */
 static int take_rows(struct hub_model *m, const struct hub_query *q, unsigned max, json_t *rows, uint64_t *n,
-		     char pos[HF_IDENT_MAX + 1], bool *ret_more)
+		     char pos[POS_MAX + 1], bool *ret_more)
 {
 	char at[HF_IDENT_MAX + 1], copy[HF_IDENT_MAX + 1];
 	uint64_t visits = WORK_MAX / (q->n_nodes + 1);
 	const struct hub_ident *i;
 	int err = 0;
 
-	snprintf(at, sizeof at, "%s", pos);
+	if (snprintf(at, sizeof at, "%s", pos) >= (int)sizeof at)
+		return 0;	/* a token of another query: behind every identity */
 	while (!err && !*ret_more && (q->top < 0 || *n < (uint64_t)q->top)) {
 		struct query_row r = { .m = m };
 
 		snprintf(copy, sizeof copy, "%s", at);
-		i = next_ident(m, q->modules, copy);
+		i = next_ident(m, q->from == HUB_FROM_MODULES, copy);
 		if (!i)
 			break;
 		if (visits-- == 0) {
@@ -197,7 +232,7 @@ static int take_rows(struct hub_model *m, const struct hub_query *q, unsigned ma
 		}
 		snprintf(at, sizeof at, "%s", i->id);
 		r.e = hf_container_of(i, struct hub_entry, ident);
-		if (matches(&r, q)) {
+		if (query_matches(&r, q)) {
 			*ret_more = json_array_size(rows) >= max;
 			if (!*ret_more) {
 				err = project(&r, q, rows);
@@ -205,39 +240,84 @@ static int take_rows(struct hub_model *m, const struct hub_query *q, unsigned ma
 			}
 		}
 		if (!*ret_more)
-			snprintf(pos, HF_IDENT_MAX + 1, "%s", at);
+			snprintf(pos, POS_MAX + 1, "%s", at);
 		json_decref(r.doc);
 	}
 	return err;
 }
 
 static int take_groups(struct hub_model *m, const struct hub_query *q, unsigned max, json_t *rows, uint64_t *n,
-		       char pos[HF_IDENT_MAX + 1], bool *ret_more)
+		       char pos[POS_MAX + 1], bool *ret_more)
 {
 	char copy[HF_IDENT_MAX + 1] = "";
 	json_t *groups = json_object();
 	const struct hub_ident *i;
 	int err = 0;
 
-	while (!err && (i = next_ident(m, q->modules, copy))) {
+	while (!err && (i = next_ident(m, q->from == HUB_FROM_MODULES, copy))) {
 		struct query_row r = { .m = m, .e = hf_container_of(i, struct hub_entry, ident) };
 
 		snprintf(copy, sizeof copy, "%s", i->id);
-		if (matches(&r, q))
+		if (query_matches(&r, q))
 			err = aggregate_row(&r, q, groups);
 		json_decref(r.doc);
 	}
 	if (!err)
 		err = finish_groups(q, groups, max, rows, n, ret_more);
 	json_decref(groups);
-	snprintf(pos, HF_IDENT_MAX + 1, "groups");
+	snprintf(pos, POS_MAX + 1, "groups");
 	return err;
+}
+
+struct results_page {
+	struct hub_model *m;
+	const struct hub_query *q;
+	json_t *rows;
+	uint64_t *n, visits;
+	unsigned max;
+	char *pos;
+	bool more;
+	int err;
+};
+
+static bool take_result(void *arg, const char *key, json_t *doc)
+{
+	struct results_page *p = arg;
+	struct query_row r = { .m = p->m, .doc = doc };
+
+	if (p->q->top >= 0 && *p->n >= (uint64_t)p->q->top)
+		return false;
+	p->more = p->visits-- == 0;
+	if (!p->more && query_matches(&r, p->q)) {
+		p->more = json_array_size(p->rows) >= p->max;
+		if (!p->more) {
+			p->err = project(&r, p->q, p->rows);
+			(*p->n)++;
+		}
+	}
+	if (!p->more)
+		snprintf(p->pos, POS_MAX + 1, "%s", key);
+	return !p->more && !p->err;
+}
+
+static int take_results(struct hub_model *m, const struct hub_query *q, unsigned max, json_t *rows, uint64_t *n,
+			char pos[POS_MAX + 1], bool *ret_more)
+{
+	struct results_page p = { .m = m, .q = q, .rows = rows, .n = n, .max = max, .pos = pos,
+				  .visits = WORK_MAX / (q->n_nodes + RESULT_WORK) };
+	char after[POS_MAX + 1];
+	int r;
+
+	snprintf(after, sizeof after, "%s", pos);
+	r = hub_job_results(m, query_pinned_job(q), after, take_result, &p);
+	*ret_more = p.more;
+	return r ? r : p.err;
 }
 
 int hub_query_run(struct hub_model *m, const struct hub_query *q, unsigned max, const char *token, json_t **ret_rows,
 		  char **ret_next)
 {
-	char pos[HF_IDENT_MAX + 1] = "";
+	char pos[POS_MAX + 1] = "";
 	json_t *rows = json_array();
 	uint64_t n = 0;
 	bool more = false;
@@ -247,7 +327,7 @@ int hub_query_run(struct hub_model *m, const struct hub_query *q, unsigned max, 
 		json_decref(rows);
 		return HF_EINVALID;
 	}
-	err = (q->aggregate ? take_groups : take_rows)(m, q, max, rows, &n, pos, &more);
+	err = (q->aggregate ? take_groups : q->from == HUB_FROM_JOBS ? take_results : take_rows)(m, q, max, rows, &n, pos, &more);
 	*ret_next = more && !err ? make_token(n, pos) : NULL;
 	if (err || (more && !*ret_next)) {
 		json_decref(rows);

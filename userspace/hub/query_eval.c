@@ -8,7 +8,7 @@
 #include <ctype.h>
 #include <math.h>
 
-json_t *query_twin(struct query_row *r)
+json_t *query_doc(struct query_row *r)
 {
 	if (!r->doc)
 		r->doc = hub_twin_doc(r->m, &r->e->ident);
@@ -23,11 +23,21 @@ static json_t *walk(json_t *from, const struct query_node *n, unsigned i)
 	return json_incref(from);
 }
 
+/* The service's examples call createdDateTimeUtc by another name too. */
+static json_t *resolve_result(const struct query_row *r, const struct query_node *n)
+{
+	if (n->n_path == 1 && strcmp(n->path[0], "createdTimeUtc") == 0)
+		return json_incref(json_object_get(r->doc, "createdDateTimeUtc"));
+	return walk(r->doc, n, 0);
+}
+
 static json_t *resolve(struct query_row *r, const struct query_node *n)
 {
-	const struct hub_ident *i = &r->e->ident;
+	const struct hub_ident *i = r->e ? &r->e->ident : NULL;
 	const char *head = n->path[0], *sub = n->n_path > 1 ? n->path[1] : "";
 
+	if (!i)
+		return resolve_result(r, n);
 	if (n->n_path == 1 && strcmp(head, "deviceId") == 0)
 		return json_string(i->device_id);
 	if (n->n_path == 1 && strcmp(head, "moduleId") == 0)
@@ -56,7 +66,7 @@ static json_t *resolve(struct query_row *r, const struct query_node *n)
 		if (strcmp(sub, "reported") == 0)
 			return json_integer((json_int_t)r->e->twin.reported_version);
 	}
-	return walk(query_twin(r), n, 0);
+	return walk(query_doc(r), n, 0);
 }
 
 /* --- values ----------------------------------------------------------------------------------------------- */
@@ -286,4 +296,33 @@ json_t *query_eval(struct query_row *r, const struct query_node *n)
 	json_decref(a);
 	json_decref(b);
 	return out;
+}
+
+bool query_matches(struct query_row *r, const struct hub_query *q)
+{
+	json_t *v = q->where ? query_eval(r, q->where) : json_true();
+	bool yes = json_is_true(v);
+
+	json_decref(v);
+	return yes;
+}
+
+const char *query_pinned_job(const struct hub_query *q)
+{
+	const struct query_node *n = q->where;
+
+	for (unsigned i = 0; n; i++) {
+		const struct query_node *part = n->op == Q_AND ? (i < n->n_kids ? n->kids[i] : NULL) : i ? NULL : n;
+
+		if (!part)
+			break;
+		for (unsigned side = 0; part->op == Q_EQ && side < 2; side++) {
+			const struct query_node *path = part->kids[side], *text = part->kids[1 - side];
+
+			if (path->op == Q_PATH && path->n_path == 1 && strcmp(path->path[0], "jobId") == 0 &&
+			    text->op == Q_LITERAL && json_is_string(text->lit))
+				return json_string_value(text->lit);
+		}
+	}
+	return NULL;
 }

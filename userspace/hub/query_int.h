@@ -32,7 +32,8 @@ struct query_column {
 	char *name;
 };
 struct hub_query {
-	bool all, modules, aggregate;	/* SELECT *; FROM devices.modules */
+	bool all, aggregate;		/* SELECT * */
+	enum hub_query_from from;
 	int64_t top;			/* -1 = none */
 	struct query_column *columns;
 	struct query_node **groups;
@@ -42,10 +43,13 @@ struct hub_query {
 
 struct query_row {
 	struct hub_model *m;
-	const struct hub_entry *e;
+	const struct hub_entry *e;	/* NULL: a result of a job, in doc */
 	json_t *doc;			/* the whole twin, made when a member is asked for that is not at hand */
 };
-json_t *query_twin(struct query_row *r);	/* borrowed */
+json_t *query_doc(struct query_row *r);	/* borrowed */
+bool query_matches(struct query_row *r, const struct hub_query *q);
+/* The text that jobId must be for a row to match, when the condition says so; else NULL. Borrowed. */
+const char *query_pinned_job(const struct hub_query *q);
 json_t *query_eval(struct query_row *r, const struct query_node *n);	/* new reference; NULL = undefined */
 json_t *query_arithmetic(enum query_op op, const json_t *a, const json_t *b);
 /* -1, 0, 1, or 2 when there is no order between them. */

@@ -358,7 +358,7 @@ static struct query_node *parse_path(struct parser *p)
 	}
 	if (!p->err && !quoted && n->n_path > 1 && strcmp(n->path[0], "devices") == 0) {
 		drop_step(n);
-		if (n->n_path > 1 && strcmp(n->path[0], "modules") == 0)
+		if (n->n_path > 1 && (strcmp(n->path[0], "modules") == 0 || strcmp(n->path[0], "jobs") == 0))
 			drop_step(n);
 	}
 	return n;
@@ -609,16 +609,26 @@ static void parse_from(struct parser *p, struct hub_query *q)
 	if (!accept_word(p, "FROM"))
 		bad(p, "expected FROM");
 	if (p->err || p->tok != T_WORD || strcmp(hf_buf_cstr(&p->word), "devices") != 0) {
-		bad(p, "expected devices or devices.modules");
+		bad(p, "expected devices, devices.modules or devices.jobs");
 		return;
 	}
 	next(p);
 	if (!accept_sign(p, "."))
 		return;
-	if (p->tok != T_WORD || strcmp(hf_buf_cstr(&p->word), "modules") != 0)
-		bad(p, "only devices and devices.modules can be asked for");
-	q->modules = true;
+	if (p->tok == T_WORD && strcmp(hf_buf_cstr(&p->word), "modules") == 0)
+		q->from = HUB_FROM_MODULES;
+	else if (p->tok == T_WORD && strcmp(hf_buf_cstr(&p->word), "jobs") == 0)
+		q->from = HUB_FROM_JOBS;
+	else
+		bad(p, "only devices, devices.modules and devices.jobs can be asked for");
 	next(p);
+}
+
+static void parse_where(struct parser *p, struct hub_query *q)
+{
+	q->where = parse_or(p);
+	if (!p->err && has_aggregate(q->where))
+		bad(p, "an aggregate in WHERE");
 }
 
 static bool grouped(const struct hub_query *q, const struct query_node *col)
@@ -661,6 +671,8 @@ static void parse_group(struct parser *p, struct hub_query *q)
 	}
 	if (!p->err && q->aggregate && q->all)
 		bad(p, "SELECT * with GROUP BY");
+	if (!p->err && q->aggregate && q->from == HUB_FROM_JOBS)
+		bad(p, "devices.jobs takes no aggregates");
 	if (!p->err && q->aggregate && named_twice(q))
 		bad(p, "two columns of one name: use AS");
 	for (unsigned i = 0; !p->err && q->aggregate && i < q->n_columns; i++)
@@ -668,7 +680,41 @@ static void parse_group(struct parser *p, struct hub_query *q)
 			bad(p, "a column that is neither grouped nor an aggregate");
 }
 
-int hub_query_parse(struct hf_span text, struct hub_query **ret_q, char *ret_reason, size_t cap)
+static void parse_query(struct parser *p, struct hub_query *q)
+{
+	parse_select(p, q);
+	parse_from(p, q);
+	if (accept_word(p, "WHERE"))
+		parse_where(p, q);
+	parse_group(p, q);
+}
+
+/* "", "*", a condition, "[*] FROM devices.modules [WHERE condition]", or a whole query that selects everything. */
+static void parse_condition(struct parser *p, struct hub_query *q)
+{
+	if (is_word(p, "SELECT")) {
+		parse_query(p, q);
+		if (!p->err && !q->all)
+			bad(p, "a condition selects nothing but *");
+		if (!p->err && q->top >= 0)
+			bad(p, "a condition takes no TOP");
+	} else {
+		q->all = true;
+		if (accept_sign(p, "*") || is_word(p, "FROM")) {
+			if (is_word(p, "FROM"))
+				parse_from(p, q);
+			if (accept_word(p, "WHERE"))
+				parse_where(p, q);
+		} else if (p->tok != T_END) {
+			parse_where(p, q);
+		}
+	}
+	if (!p->err && q->from == HUB_FROM_JOBS)
+		bad(p, "a condition is about devices or devices.modules");
+}
+
+static int parse(struct hf_span text, void (*rule)(struct parser *p, struct hub_query *q), struct hub_query **ret_q,
+		 char *ret_reason, size_t cap)
 {
 	struct parser p = { .reason = ret_reason, .cap = cap, .word = HF_BUF_INIT(MAX_TEXT) };
 	struct hub_query *q = calloc(1, sizeof *q);
@@ -687,14 +733,7 @@ int hub_query_parse(struct hf_span text, struct hub_query **ret_q, char *ret_rea
 		bad(&p, "the query is too long or not UTF-8");
 	}
 	next(&p);
-	parse_select(&p, q);
-	parse_from(&p, q);
-	if (accept_word(&p, "WHERE")) {
-		q->where = parse_or(&p);
-		if (!p.err && has_aggregate(q->where))
-			bad(&p, "an aggregate in WHERE");
-	}
-	parse_group(&p, q);
+	rule(&p, q);
 	if (!p.err && p.tok != T_END)
 		bad(&p, "unexpected text");
 	hf_buf_fini(&p.word);
@@ -706,6 +745,16 @@ int hub_query_parse(struct hf_span text, struct hub_query **ret_q, char *ret_rea
 	else
 		*ret_q = q;
 	return p.err;
+}
+
+int hub_query_parse(struct hf_span text, struct hub_query **ret_q, char *ret_reason, size_t cap)
+{
+	return parse(text, parse_query, ret_q, ret_reason, cap);
+}
+
+int hub_query_parse_condition(struct hf_span text, struct hub_query **ret_q, char *ret_reason, size_t cap)
+{
+	return parse(text, parse_condition, ret_q, ret_reason, cap);
 }
 
 void hub_query_destroy(struct hub_query **pq)

@@ -511,6 +511,7 @@ static int system_modules(struct hub_model *m, const char *device_id, struct hub
 static void remove_entry(struct hub_model *m, struct hub_entry *e)
 {
 	hub_c2d_drop_all(m, e);
+	hub_configs_removed(m->configs, e);
 	index_remove(m, e);
 	hub_dirty_ident(m, e->ident.id);
 	hub_dirty_twin(m, e->ident.id);

@@ -24,7 +24,7 @@ struct rest_req {
 	struct hf_http_exchange *x;	/* NULL once answered */
 	char device[HF_ID_MAX + 1], module[HF_ID_MAX + 1];	/* of the path, "" when absent */
 	char id[HF_IDENT_MAX + 1];	/* "D" or "D/M" of the path */
-	char param[512];		/* lock token or correlation id of the path */
+	char param[512];		/* lock token, correlation id, job or configuration of the path */
 	char if_match[256];
 	bool has_if_match;
 	json_t *body;			/* NULL when empty */
@@ -76,6 +76,17 @@ void rest_bulk(struct rest_req *q);
 void rest_keys(struct rest_req *q);
 /* rest_content.c */
 void rest_apply_content(struct rest_req *q);
+/* rest_jobs.c */
+void rest_job_put(struct rest_req *q);
+void rest_job_get(struct rest_req *q);
+void rest_job_cancel(struct rest_req *q);
+void rest_job_query(struct rest_req *q);
+/* rest_configs.c */
+void rest_config_list(struct rest_req *q);
+void rest_config_get(struct rest_req *q);
+void rest_config_put(struct rest_req *q);
+void rest_config_delete(struct rest_req *q);
+void rest_config_test(struct rest_req *q);
 /* rest_twins.c */
 void rest_twin_get(struct rest_req *q);
 void rest_twin_patch(struct rest_req *q);

@@ -7,8 +7,6 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
-#define MAX_PAYLOAD (128 * 1024)
-
 static void answer_twin(struct rest_req *q, json_t *doc, bool written)
 {
 	const char *etag = json_string_value(json_object_get(doc, "etag"));
@@ -73,26 +71,12 @@ static void on_done(void *arg, int device_status, struct hf_span payload, const 
 		return;
 	}
 	body = payload.len ? json_loadb((const char *)payload.ptr, payload.len, JSON_DECODE_ANY, NULL) : json_null();
-	if (payload.len > MAX_PAYLOAD || !body) {
+	if (payload.len > HUB_METHOD_MAX || !body) {
 		json_decref(body);
 		rest_refuse(&q, 502, 502001, "BadDeviceResponse", "the device answered with something that is not JSON");
 		return;
 	}
 	rest_json(&q, 200, json_pack("{si so}", "status", device_status, "payload", body), NULL);
-}
-
-/* Numbers and numeric text; dflt when absent, -1 when neither or out of range. */
-static int64_t seconds(const json_t *o, const char *name, int64_t min, int64_t max, int64_t dflt)
-{
-	const json_t *v = json_object_get(o, name);
-	int64_t n;
-
-	if (!v || json_is_null(v))
-		return dflt;
-	if (json_is_string(v))
-		return hf_parse_i64(hf_span_str(json_string_value(v)), min, max, &n) == 0 ? n : -1;
-	n = json_is_integer(v) ? json_integer_value(v) : -1;
-	return n >= min && n <= max ? n : -1;
 }
 
 static void refuse_call(struct rest_req *q, int r)
@@ -106,25 +90,15 @@ static void refuse_call(struct rest_req *q, int r)
 void rest_method(struct rest_req *q)
 {
 	const struct hub_ident *i = rest_ident(q);
-	int64_t response = seconds(q->body, "responseTimeoutInSeconds", 5, 300, 30);
-	int64_t connect = seconds(q->body, "connectTimeoutInSeconds", 0, 300, 0);
-	const char *name = json_string_value(json_object_get(q->body, "methodName"));
-	hf_autofree char *copy = name ? strdup(name) : NULL;
-	struct hub_method_call call = { .name = copy, .payload = json_object_get(q->body, "payload"),
-					.response_timeout_s = (uint32_t)response,
-					.connect_timeout_s = (uint32_t)connect, .done = on_done };
+	struct hub_method_call call;
+	struct hub_error err;
 	struct rest_call *c;
 	int r;
 
 	if (!i)
 		return;
-	if (!copy || response < 0 || connect < 0) {
-		rest_refuse(q, 400, 400004, "ArgumentInvalid",
-			    "methodName is needed; responseTimeoutInSeconds is 5 to 300, connectTimeoutInSeconds 0 to 300");
-		return;
-	}
-	if (call.payload && json_dumpb(call.payload, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY) > MAX_PAYLOAD) {
-		rest_refuse(q, 400, 400004, "ArgumentInvalid", "the payload is over %d bytes", MAX_PAYLOAD);
+	if (hub_method_read(q->body, &call, &err) != 0) {
+		rest_error(q, &err);
 		return;
 	}
 	c = calloc(1, sizeof *c);
@@ -135,6 +109,7 @@ void rest_method(struct rest_req *q)
 	c->rest = q->rest;
 	c->x = q->x;
 	hf_list_add_tail(&q->rest->calls, &c->node);
+	call.done = on_done;
 	call.arg = c;
 	snprintf(call.target, sizeof call.target, "%s", i->id);
 	r = hub_method_invoke(q->m, &call);

@@ -75,6 +75,7 @@ void hub_twin_fini(struct hub_twin *t)
 	json_decref(t->reported);
 	json_decref(t->desired_meta);
 	json_decref(t->reported_meta);
+	json_decref(t->configurations);
 	memset(t, 0, sizeof *t);
 }
 
@@ -89,11 +90,11 @@ int hub_twin_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id)
 		r = hf_txn_del(txn, HUB_T_TWIN, id);
 		return r == HF_ENOTFOUND ? 0 : r;
 	}
-	o = json_pack("{sO* sO sO sO sO sI sI sI sI ss*}", "tags", e->twin.tags, "desired", e->twin.desired, "reported",
+	o = json_pack("{sO* sO sO sO sO sI sI sI sI ss* sO*}", "tags", e->twin.tags, "desired", e->twin.desired, "reported",
 		      e->twin.reported, "desiredMeta", e->twin.desired_meta, "reportedMeta", e->twin.reported_meta,
 		      "desiredVersion", (json_int_t)e->twin.desired_version, "reportedVersion",
 		      (json_int_t)e->twin.reported_version, "version", (json_int_t)e->twin.version, "etag",
-		      (json_int_t)e->twin.etag, "modelId", e->model_id);
+		      (json_int_t)e->twin.etag, "modelId", e->model_id, "configurations", e->twin.configurations);
 	text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 	json_decref(o);
 	if (!text)
@@ -109,10 +110,10 @@ static int load_one(struct hub_entry *e, json_t *o)
 	json_int_t dv, rv, v, etag;
 	const char *model = NULL;
 
-	if (json_unpack(o, "{s?O sO sO sO sO sI sI sI sI s?s}", "tags", &t.tags, "desired", &t.desired, "reported",
+	if (json_unpack(o, "{s?O sO sO sO sO sI sI sI sI s?s s?O}", "tags", &t.tags, "desired", &t.desired, "reported",
 			&t.reported, "desiredMeta", &t.desired_meta, "reportedMeta", &t.reported_meta,
 			"desiredVersion", &dv, "reportedVersion", &rv, "version", &v, "etag", &etag, "modelId",
-			&model) != 0) {
+			&model, "configurations", &t.configurations) != 0) {
 		hub_twin_fini(&t);
 		return HF_ECORRUPT;
 	}
@@ -225,7 +226,8 @@ json_t *hub_twin_doc(struct hub_model *m, const struct hub_ident *i)
 		      section(t->reported, t->reported_meta, t->reported_version));
 	if (!o)
 		return NULL;
-	if (put_device_part(o, device ? device : i, i) != 0 || (t->tags && json_object_set(o, "tags", t->tags) != 0)) {
+	if (put_device_part(o, device ? device : i, i) != 0 || (t->tags && json_object_set(o, "tags", t->tags) != 0) ||
+	    (json_object_size(t->configurations) && json_object_set(o, "configurations", t->configurations) != 0)) {
 		json_decref(o);
 		return NULL;
 	}
@@ -338,7 +340,7 @@ static int prepare(const struct hub_twin *t, const json_t *doc, bool replace, st
 	if (r == 0) {
 		hf_iso8601(hf_clock_wall_ms(), now);
 		c->patch = replace ? json_deep_copy(c->desired) : json_incref(clean);
-		c->desired_meta = replace ? json_object() : json_deep_copy(t->desired_meta);
+		c->desired_meta = replace || !t->desired_meta ? json_object() : json_deep_copy(t->desired_meta);
 		if (!c->patch || !c->desired_meta)
 			r = -ENOMEM;
 		if (r == 0)
@@ -348,6 +350,29 @@ static int prepare(const struct hub_twin *t, const json_t *doc, bool replace, st
 	}
 	json_decref(clean);
 	return r;
+}
+
+int hub_twin_check(const struct hub_ident *ident, const json_t *patch, bool replace, struct hub_error *err)
+{
+	static const struct hub_twin none;
+	struct change c = { 0 };
+	int r;
+
+	hub_error_default(err);
+	r = prepare(ident ? &hf_container_of(ident, struct hub_entry, ident)->twin : &none, patch, replace, &c, err);
+	change_fini(&c);
+	return r;
+}
+
+bool hub_twin_has_desired(const struct hub_ident *ident, const json_t *desired)
+{
+	const struct hub_twin *t = &hf_container_of(ident, struct hub_entry, ident)->twin;
+	json_t *clean = without_dollar(desired), *next = json_object();
+	bool yes = clean && next && hf_twin_merge(next, clean) == 0 && json_equal(t->desired, next);
+
+	json_decref(clean);
+	json_decref(next);
+	return yes;
 }
 
 int hub_twin_update(struct hub_model *m, const struct hub_ident *ident, const json_t *patch, bool replace,
