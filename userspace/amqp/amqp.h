@@ -77,7 +77,7 @@ void hf_amqp_link_redirect(struct hf_amqp_link *l, const char *hostname, const c
 void hf_amqp_link_detach(struct hf_amqp_link *l, const char *condition, const char *text);	/* `gone` follows */
 void hf_amqp_link_resume(struct hf_amqp_link *l);	/* after `message` said no */
 
-int hf_amqp_credit(const struct hf_amqp_link *l);
+int hf_amqp_credit(struct hf_amqp_link *l);	/* messages that hf_amqp_send would take now */
 /* Sends if there is credit. tag: at most 32 bytes, unique among the unsettled of the link; empty: made here. Settled at
  * once where the peer asked for it: then no outcome comes. HF_EFULL: no credit, or the peer does not read what is under
  * way already; HF_ELIMIT, -ENOMEM. */
@@ -87,6 +87,8 @@ int hf_amqp_post(struct hf_amqp_link *l, const struct hf_amqp_msg *msg);
 /* Answers a received message, or confirms the peer's verdict, and frees d. condition, text: for HF_AMQP_REJECTED. Safe if
  * the link went. */
 void hf_amqp_settle(struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome, const char *condition, const char *text);
+/* Tells the outcome of a received message without settling it; hf_amqp_settle follows. */
+void hf_amqp_tell(struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
 /* Frees d without any answer; its credit does not come back. */
 void hf_amqp_forget(struct hf_amqp_delivery *d);
 /* The message is a batch: its data sections are encoded messages (message format 0x80013700). */

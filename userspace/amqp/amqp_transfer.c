@@ -167,14 +167,20 @@ void hf_amqp_on_delivery(struct hf_amqp *a, pn_delivery_t *d)
 	receive_all(l);
 }
 
-int hf_amqp_credit(const struct hf_amqp_link *l)
-{
-	return l->accepted && !(pn_link_state(l->pn) & PN_LOCAL_CLOSED) ? pn_link_credit(l->pn) : 0;
-}
-
 static bool is_choked(const struct hf_amqp_link *l)
 {
 	return pn_session_outgoing_bytes(pn_link_session(l->pn)) >= SEND_HIGH;
+}
+
+int hf_amqp_credit(struct hf_amqp_link *l)
+{
+	if (l->a->dead || !l->accepted || pn_link_state(l->pn) & PN_LOCAL_CLOSED || pn_link_credit(l->pn) <= 0)
+		return 0;
+	if (is_choked(l)) {
+		l->choked = l->a->choked = true;
+		return 0;
+	}
+	return pn_link_credit(l->pn);
 }
 
 void hf_amqp_unchoke_links(struct hf_amqp *a)
@@ -194,17 +200,6 @@ void hf_amqp_unchoke_links(struct hf_amqp *a)
 		l->choked = false;
 		hf_amqp_usable(l);
 	}
-}
-
-static int can_send(struct hf_amqp_link *l)
-{
-	if (l->a->dead || hf_amqp_credit(l) <= 0)
-		return HF_EFULL;
-	if (is_choked(l)) {
-		l->choked = l->a->choked = true;
-		return HF_EFULL;
-	}
-	return 0;
 }
 
 /* d: what gets the verdict; NULL: nobody wants it, the link is the mark of that. */
@@ -246,10 +241,8 @@ static int encode(struct hf_amqp *a, const struct hf_amqp_msg *msg)
 int hf_amqp_send(struct hf_amqp_link *l, struct hf_span tag, const struct hf_amqp_msg *msg, uint64_t cookie)
 {
 	struct hf_amqp_delivery *d = NULL;
-	int r = can_send(l);
+	int r = hf_amqp_credit(l) > 0 ? encode(l->a, msg) : HF_EFULL;
 
-	if (r == 0)
-		r = encode(l->a, msg);
 	if (r != 0)
 		return r;
 	if (!hf_amqp_link_presettled(l)) {
@@ -286,14 +279,14 @@ int hf_amqp_post(struct hf_amqp_link *l, const struct hf_amqp_msg *msg)
 
 	if (r != 0)
 		return r;
-	if (l->n_posts || can_send(l) != 0)
+	if (l->n_posts || hf_amqp_credit(l) == 0)
 		return keep_post(l, hf_buf_span(&l->a->encoded));
 	return transmit(l, hf_span(NULL, 0), hf_buf_span(&l->a->encoded), NULL);
 }
 
 void hf_amqp_usable(struct hf_amqp_link *l)
 {
-	while (l->n_posts && can_send(l) == 0) {
+	while (l->n_posts && hf_amqp_credit(l) > 0) {
 		struct hf_amqp_post *p = hf_container_of(l->posts.next, struct hf_amqp_post, node);
 
 		if (transmit(l, hf_span(NULL, 0), hf_span(p->bytes, p->len), NULL) != 0)
@@ -308,10 +301,19 @@ void hf_amqp_usable(struct hf_amqp_link *l)
 
 /* --- settlement ------------------------------------------------------------------------------------------------- */
 
+static const uint64_t states[] = { [HF_AMQP_ACCEPTED] = PN_ACCEPTED, [HF_AMQP_REJECTED] = PN_REJECTED,
+				   [HF_AMQP_RELEASED] = PN_RELEASED, [HF_AMQP_MODIFIED] = PN_MODIFIED };
+
+void hf_amqp_tell(struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome)
+{
+	if (!d->link)
+		return;
+	pn_delivery_update(d->pn, states[outcome]);
+	hf_amqp_later(d->link->a);
+}
+
 void hf_amqp_settle(struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome, const char *condition, const char *text)
 {
-	static const uint64_t states[] = { [HF_AMQP_ACCEPTED] = PN_ACCEPTED, [HF_AMQP_REJECTED] = PN_REJECTED,
-					   [HF_AMQP_RELEASED] = PN_RELEASED, [HF_AMQP_MODIFIED] = PN_MODIFIED };
 	struct hf_amqp_link *l = d->link;
 
 	if (l) {

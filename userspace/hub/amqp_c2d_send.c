@@ -132,7 +132,7 @@ static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 	else if (enqueue(m, to.ident, msg, &err) != 0)
 		reject(l, d, condition_of(err.http_status), err.message);
 	else
-		hub_amqp_settle_committed(l->conn, d, HF_AMQP_ACCEPTED);
+		hub_amqp_accept(l->conn, d, 0, &HUB_AMQP_NO_FAULT);
 	return true;
 }
 

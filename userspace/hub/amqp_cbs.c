@@ -57,32 +57,14 @@ static struct answer refused(struct hub_amqp_conn *c, int status, const char *wh
 	return (struct answer){ status, why };
 }
 
-static struct answer put_token(struct hub_amqp_conn *c, struct hf_span token)
-{
-	struct hub_model *m = c->head->model;
-	const struct hub_ident *ident;
-	struct hub_claim claim;
-	const char *why = hub_claim_verify(m, token, &claim);
-
-	if (!why && !claim.is_policy)
-		why = hub_ident_usable(m, hf_span_str(claim.ident), &ident);
-	if (why)
-		return refused(c, why == hub_token_of_nobody ? 404 : 401, why);
-	switch (hub_amqp_claim_add(c, &claim)) {
-	case 0: break;
-	case HF_ELIMIT: return refused(c, 403, "too many tokens on this connection");
-	default: return refused(c, 500, "no memory");
-	}
-	if (!claim.is_policy && !hub_amqp_login_get(c, claim.ident))
-		return refused(c, 500, "no memory");
-	return (struct answer){ 200, "OK" };
-}
-
-static struct answer handle(struct hub_amqp_conn *c, const struct hf_amqp_msg *msg)
+/* What the request wants to prove; an answer with status 0: claim is good. */
+static struct answer judge(struct hub_amqp_conn *c, const struct hf_amqp_msg *msg, struct hub_claim *claim)
 {
 	struct hf_span operation = text_of(hf_amqp_find(msg->properties, msg->n_properties, "operation"));
 	struct hf_span type = text_of(hf_amqp_find(msg->properties, msg->n_properties, "type"));
 	struct hf_span token = msg->body_kind == HF_AMQP_BODY_DATA ? msg->body : text_of(&msg->value);
+	const struct hub_ident *ident;
+	const char *why;
 
 	if (!hf_span_is(operation, "put-token"))
 		return refused(c, 400, "the operation is not put-token");
@@ -92,14 +74,47 @@ static struct answer handle(struct hub_amqp_conn *c, const struct hf_amqp_msg *m
 		return refused(c, 400, "unknown type of token");
 	if (token.len == 0)
 		return refused(c, 400, "no token in the body");
-	return put_token(c, token);
+	why = hub_claim_verify(c->head->model, token, claim);
+	if (!why && !claim->is_policy)
+		why = hub_ident_usable(c->head->model, hf_span_str(claim->ident), &ident);
+	if (why)
+		return refused(c, why == hub_token_of_nobody ? 404 : 401, why);
+	return (struct answer){ 0, NULL };
+}
+
+static struct answer keep(struct hub_amqp_conn *c, const struct hub_claim *claim)
+{
+	int r = hub_amqp_claim_add(c, claim);
+
+	if (r == HF_ELIMIT)
+		return refused(c, 403, "too many tokens on this connection");
+	if (r != 0 || (!claim->is_policy && !hub_amqp_login_get(c, claim->ident)))
+		return refused(c, 500, "no memory");
+	return (struct answer){ 200, "OK" };
 }
 
 static bool on_request(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg)
 {
+	struct hub_fault fault = HUB_AMQP_NO_FAULT;
+	struct hub_claim claim;
+	struct answer a = judge(l->conn, msg, &claim);
+	int status;
+
 	(void)raw;
+	if (a.status == 0 && !claim.is_policy) {
+		switch (hub_amqp_gate(l, HUB_ON_CONNECT, claim.ident, d, &fault)) {
+		case HUB_AMQP_GO: break;
+		case HUB_AMQP_WAIT: return false;
+		case HUB_AMQP_DONE: return true;
+		}
+		status = hub_amqp_login_status(&fault);
+		if (status)
+			a = refused(l->conn, status, "refused by a fault rule or a limit");
+	}
+	if (a.status == 0)
+		a = keep(l->conn, &claim);
 	hf_amqp_settle(d, HF_AMQP_ACCEPTED, NULL, NULL);
-	reply(l->conn, msg, handle(l->conn, msg));
+	reply(l->conn, msg, a);
 	return true;
 }
 

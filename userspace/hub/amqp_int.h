@@ -9,7 +9,9 @@
 #include "core/map.h"
 #include "hub/amqp.h"
 #include "hub/auth.h"
+#include "hub/amqp_props.h"
 #include "hub/clients.h"
+#include "hub/fault_run.h"
 #include "hub/metrics.h"
 
 #define HUB_AMQP_MAX_WORDS 12
@@ -28,6 +30,9 @@ struct hub_amqp {
 	struct hf_timer *sweep;
 	struct hf_list conns;
 	struct hub_amqp_events *events;
+	struct hf_amqp_codec *codec;	/* for the messages in a batch */
+	struct hub_amqp_out out;
+	uint8_t salt[8];		/* of correlation ids of methods */
 	struct hf_map *identities;	/* id -> struct hub_amqp_identity: links of the identity over all connections */
 };
 
@@ -43,7 +48,8 @@ struct hub_amqp_conn {
 	struct hf_map *claims;		/* id -> struct hub_claim of that identity's own token */
 	struct hf_map *logins;		/* id -> struct hub_amqp_login */
 	struct hf_list links;		/* struct hub_amqp_link */
-	struct hf_list answers;		/* struct hub_amqp_answer: wait for their commit */
+	struct hf_list answers;		/* struct hub_amqp_answer */
+	struct hub_hold hold;		/* late ones of them */
 };
 
 /* An address, without "amqps://host[:port]" and slashes in front, cut at slashes, words percent-decoded. */
@@ -62,11 +68,10 @@ bool hub_amqp_addr_is(const struct hub_amqp_addr *addr, const char *pattern);
 /* Who is on the other side of an identity's links. */
 struct hub_amqp_login {
 	struct hub_amqp_conn *conn;
-	struct hub_client client;	/* client.id */
+	struct hub_client client;	/* client.id, client.auth_chain */
 	const char *auth_type;		/* "sas", "policy", "x509" */
-	char *auth_chain;		/* of a nested gateway; NULL = none */
 	unsigned n_links;
-	bool is_cut;
+	bool is_cut, wants_desired;
 };
 
 struct hub_amqp_link {
@@ -76,6 +81,9 @@ struct hub_amqp_link {
 	const struct hub_amqp_kind *kind;
 	struct hub_amqp_login *login;	/* NULL unless kind->who is HUB_AMQP_IDENTITY */
 	void *arg;			/* for the kind */
+	struct hub_hold hold;		/* a fault rule makes it, or a message on it, wait */
+	bool was_held;			/* the wait is over: nothing asks again */
+	struct hf_task task;		/* goes on with an attach that waited */
 	bool open, ended;
 	struct hub_amqp_addr addr;
 };
@@ -114,7 +122,7 @@ struct hub_amqp_kind {
 	/* Once for every link whose open said ACCEPT: at the detach of either side, of which hub_amqp_link_detach may be
 	 * the cause. No other callback follows. */
 	void (*closed)(struct hub_amqp_link *l);
-	/* As in struct hf_amqp_ops. */
+	/* As in struct hf_amqp_ops; hub_amqp_gate() may say that the message is to wait. */
 	bool (*message)(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg);
 	void (*outcome)(struct hub_amqp_link *l, struct hf_amqp_delivery *d, uint64_t cookie, struct hf_span tag,
 			enum hf_amqp_outcome outcome);
@@ -144,17 +152,24 @@ const char *hub_amqp_may_act_as(struct hub_amqp_conn *c, const struct hub_ident 
 
 /* amqp_login.c */
 struct hub_amqp_login *hub_amqp_login_find(struct hub_amqp_conn *c, const char *id);
+/* Limits and fault rules for a login that would be new, asked before it is made. */
+bool hub_amqp_login_fault(struct hub_amqp_conn *c, const char *id, struct hub_fault *ret_fault);
 /* The login of an identity that may act; made when there is none. NULL: no memory. */
 struct hub_amqp_login *hub_amqp_login_get(struct hub_amqp_conn *c, const char *id);
 /* Ends logins that have neither links nor a token of their own. */
 void hub_amqp_login_settle(struct hub_amqp_login *login);
 void hub_amqp_logins_free(struct hub_amqp_conn *c);
 
-/* amqp_srv.c */
-void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *condition, const char *why);
-/* Settles d once everything changed so far is committed: as `outcome`, or, when that failed, rejected (messages to us)
- * or not at all (verdicts of the peer). */
+/* amqp_answer.c */
+/* Runs fn(c, err, data) once: late_ms after everything changed so far is committed, err 0 or what the commit failed with;
+ * or with -ECANCELED when the connection ends first. data is copied. No memory: at once, with -ENOMEM. */
+typedef void (*hub_amqp_answer_fn)(struct hub_amqp_conn *c, int err, void *data);
+void hub_amqp_answer(struct hub_amqp_conn *c, uint32_t late_ms, hub_amqp_answer_fn fn, const void *data, size_t len);
+void hub_amqp_answers_cancel(struct hub_amqp_conn *c);
+/* Confirms the peer's verdict once everything changed so far is committed; never, when that failed. */
 void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
+/* Accepts a message to us, late_ms after that or as a fault rule says (HUB_DO_ACK_...); rejects it when the commit failed. */
+void hub_amqp_accept(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, uint32_t late_ms, const struct hub_fault *fault);
 /* Sends without interest in the outcome, now or when the peer gives credit; counts what cannot be kept until then. */
 void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg);
 
@@ -165,6 +180,29 @@ void hub_amqp_feedback_init(struct hub_amqp *head);
 /* Does this name the hub's Event Hubs entity? */
 bool hub_amqp_is_entity(const struct hub_model *m, struct hf_span name);
 
+/* amqp_fault.c: fault rules (hub/fault.h). A delay holds the link: what follows on it waits, other links do not. */
+#define HUB_AMQP_NO_FAULT ((struct hub_fault){ .action = HUB_DO__COUNT })
+enum hub_amqp_gate {
+	HUB_AMQP_GO,		/* ret_fault: none, a refusal, or how to answer late, twice or never */
+	HUB_AMQP_WAIT,		/* the message comes again: return false */
+	HUB_AMQP_DONE,		/* d is dealt with */
+};
+enum hub_amqp_gate hub_amqp_gate(struct hub_amqp_link *l, enum hub_fault_on on, const char *id, struct hf_amqp_delivery *d,
+				 struct hub_fault *ret_fault);
+void hub_amqp_cut_off(struct hub_amqp_conn *c);	/* closes it without a word of AMQP */
+void hub_amqp_hold_attach(struct hub_amqp_link *l, uint32_t ms);	/* then runs l->task */
+/* HTTP status of a fault on connect, whose codes are those of CONNACK. 0: the fault is no refusal. */
+int hub_amqp_login_status(const struct hub_fault *fault);
+const char *hub_amqp_condition(int http_status);	/* of 2.9 */
+
+/* amqp_srv.c */
+void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *condition, const char *why);
+/* amqp_c2d.c, amqp_twin.c: listeners of the model, arg is the head. */
+void hub_amqp_on_c2d(void *arg, const char *device_id);
+void hub_amqp_on_desired(void *arg, const char *id, const json_t *patch, int64_t version);
+
 /* Rows of the table in amqp_link.c. */
-extern const struct hub_amqp_kind hub_amqp_cbs_requests, hub_amqp_cbs_replies, hub_amqp_c2d_send, hub_amqp_feedback,
-	hub_amqp_file_notifications, hub_amqp_event_readers, hub_amqp_mgmt_requests, hub_amqp_mgmt_replies, hub_amqp_redirect;
+extern const struct hub_amqp_kind hub_amqp_cbs_requests, hub_amqp_cbs_replies, hub_amqp_telemetry, hub_amqp_c2d,
+	hub_amqp_inputs, hub_amqp_twin_requests, hub_amqp_twin_replies, hub_amqp_method_requests, hub_amqp_method_responses,
+	hub_amqp_c2d_send, hub_amqp_feedback, hub_amqp_file_notifications, hub_amqp_event_readers, hub_amqp_mgmt_requests,
+	hub_amqp_mgmt_replies, hub_amqp_redirect;

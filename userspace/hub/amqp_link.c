@@ -8,6 +8,8 @@ static const struct hub_amqp_kind *const kinds[] = {
 	&hub_amqp_cbs_requests, &hub_amqp_cbs_replies,
 	&hub_amqp_c2d_send, &hub_amqp_feedback, &hub_amqp_file_notifications,
 	&hub_amqp_event_readers, &hub_amqp_mgmt_requests, &hub_amqp_mgmt_replies, &hub_amqp_redirect,
+	&hub_amqp_telemetry, &hub_amqp_c2d, &hub_amqp_inputs, &hub_amqp_twin_requests, &hub_amqp_twin_replies,
+	&hub_amqp_method_requests, &hub_amqp_method_responses,
 };
 
 static const struct hub_amqp_kind *find_kind(const struct hub_amqp_addr *addr, bool we_send)
@@ -78,6 +80,8 @@ static void leave_slot(struct hub_amqp_link *l)
 static void link_free(struct hub_amqp_link *l)
 {
 	hf_list_del(&l->node);
+	hub_hold_fini(&l->hold);
+	hf_task_cancel(&l->task);
 	if (l->login) {
 		l->login->n_links--;
 		hub_amqp_login_settle(l->login);
@@ -152,7 +156,7 @@ static const char *check(struct hub_amqp_link *l, const char **ret_auth_type)
 	case HUB_AMQP_SERVICE: return hub_amqp_may_serve(l->conn, HUB_SERVICE_CONNECT);
 	case HUB_AMQP_IDENTITY: break;
 	}
-	return may_act_as(l, l->login ? l->login->auth_chain : NULL, ret_auth_type);
+	return may_act_as(l, l->login ? l->login->client.auth_chain : NULL, ret_auth_type);
 }
 
 void hub_amqp_recheck(struct hub_amqp_conn *c)
@@ -169,34 +173,59 @@ void hub_amqp_recheck(struct hub_amqp_conn *c)
 	}
 }
 
-/* The login of an authorised link; false: refused. */
-static bool log_in(struct hub_amqp_link *l)
+enum progress { GO_ON, REFUSED, WAITING };
+
+/* What a fault rule does to the attach that would log in. */
+static enum progress follow_fault(struct hub_amqp_link *l)
+{
+	struct hub_fault fault;
+	int status;
+
+	if (l->was_held || !hub_amqp_login_fault(l->conn, l->addr.ident, &fault))
+		return GO_ON;
+	status = hub_amqp_login_status(&fault);
+	if (status) {
+		hub_amqp_link_refuse(l, hub_amqp_condition(status), status == 429 ? "too many connections" : "refused by a fault rule");
+		return REFUSED;
+	}
+	if (fault.action == HUB_DO_DELAY)
+		hub_amqp_hold_attach(l, fault.ms);
+	else if (fault.action == HUB_DO_DROP)
+		hub_amqp_cut_off(l->conn);
+	return WAITING;		/* for ever, if it hangs */
+}
+
+static enum progress log_in(struct hub_amqp_link *l)
 {
 	hf_autobuf struct hf_buf chain = HF_BUF_INIT(1024);
 	const char *auth_chain = NULL, *auth_type, *why;
 	struct hub_amqp_login *login;
+	enum progress p;
 
 	if (hf_amqp_link_property(l->link, "com.microsoft:auth-chain", &chain) && hf_buf_len(&chain))
 		auth_chain = hf_buf_cstr(&chain);
 	why = may_act_as(l, auth_chain, &auth_type);
 	if (why) {
 		hub_amqp_link_refuse(l, "amqp:unauthorized-access", why);
-		return false;
+		return REFUSED;
 	}
+	p = follow_fault(l);
+	if (p != GO_ON)
+		return p;
 	login = hub_amqp_login_get(l->conn, l->addr.ident);
-	if (login && auth_chain && !login->auth_chain)
-		login->auth_chain = strdup(auth_chain);
-	if (!login || (auth_chain && !login->auth_chain)) {
+	if (login && auth_chain && !login->client.auth_chain)
+		login->client.auth_chain = strdup(auth_chain);
+	if (!login || (auth_chain && !login->client.auth_chain)) {
 		hub_amqp_link_refuse(l, "amqp:internal-error", "no memory");
-		return false;
+		return REFUSED;
 	}
 	login->auth_type = auth_type;
 	login->n_links++;
 	l->login = login;
-	return true;
+	return GO_ON;
 }
 
-static bool is_authorised(struct hub_amqp_link *l)
+static enum progress authorise(struct hub_amqp_link *l)
 {
 	const char *why;
 
@@ -205,27 +234,32 @@ static bool is_authorised(struct hub_amqp_link *l)
 	why = check(l, NULL);
 	if (why)
 		hub_amqp_link_refuse(l, "amqp:unauthorized-access", why);
-	return !why;
+	return why ? REFUSED : GO_ON;
 }
 
-static void open_link(struct hub_amqp_link *l)
+static void open_link(void *arg)
 {
+	struct hub_amqp_link *l = arg;
 	const struct hub_amqp_kind *k = l->kind;
+	enum progress p = authorise(l);
 
-	if (!is_authorised(l) || (k->open && k->open(l) == HUB_AMQP_ANSWERED))
-		goto free;
-	if (k->slot && !take_slot(l)) {
+	if (p == WAITING)
+		return;
+	l->was_held = false;
+	if (p == GO_ON && k->slot && !take_slot(l)) {
 		hub_amqp_link_refuse(l, "amqp:internal-error", "no memory");
-		if (k->closed)
-			k->closed(l);
-		goto free;
+		p = REFUSED;
+	}
+	if (p == GO_ON && k->open && k->open(l) == HUB_AMQP_ANSWERED)
+		p = REFUSED;
+	if (p == REFUSED) {
+		hf_amqp_link_set_arg(l->link, NULL);
+		end(l);
+		link_free(l);
+		return;
 	}
 	l->open = true;
-	hf_amqp_link_set_arg(l->link, l);
 	hf_amqp_link_accept(l->link, k->credit, k->max_message);
-	return;
-free:
-	link_free(l);
 }
 
 void hub_amqp_on_attach(struct hub_amqp_conn *c, struct hf_amqp_link *link)
@@ -238,6 +272,8 @@ void hub_amqp_on_attach(struct hub_amqp_conn *c, struct hf_amqp_link *link)
 	}
 	l->conn = c;
 	l->link = link;
+	hub_hold_init(&l->hold, c->head->loop, hub_model_faults(c->head->model));
+	hf_task_init(&l->task, open_link, l);
 	if (hub_amqp_addr_parse(c->head->model, hf_amqp_link_address(link), &l->addr) == 0)
 		l->kind = find_kind(&l->addr, hf_amqp_link_we_send(link));
 	if (!l->kind) {
@@ -246,5 +282,6 @@ void hub_amqp_on_attach(struct hub_amqp_conn *c, struct hf_amqp_link *link)
 		return;
 	}
 	hf_list_add_tail(&c->links, &l->node);
+	hf_amqp_link_set_arg(link, l);
 	open_link(l);
 }

@@ -39,8 +39,10 @@ struct hub_amqp_login *hub_amqp_login_get(struct hub_amqp_conn *c, const char *i
 {
 	struct hub_amqp_login *login = hub_amqp_login_find(c, id);
 
-	if (login)
+	if (login) {
+		login->is_cut = false;
 		return login;
+	}
 	login = calloc(1, sizeof *login);
 	if (!login)
 		return NULL;
@@ -63,7 +65,7 @@ struct hub_amqp_login *hub_amqp_login_get(struct hub_amqp_conn *c, const char *i
 static void login_free(struct hub_amqp_login *login)
 {
 	hub_client_remove(login->conn->head->model, &login->client);
-	free(login->auth_chain);
+	free(login->client.auth_chain);
 	free(login);
 }
 

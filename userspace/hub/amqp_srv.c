@@ -14,14 +14,6 @@
 #define LINKS_WITHOUT_CLAIM 16
 #define MAX_ENCODED (1u << 20)	/* of one message, everything included */
 
-struct hub_amqp_answer {
-	struct hf_list node;		/* conn->answers */
-	struct hub_wait wait;
-	struct hub_amqp_conn *conn;
-	struct hf_amqp_delivery *d;
-	enum hf_amqp_outcome outcome;
-};
-
 /* --- the end of a connection ---------------------------------------------------------------------------------------- */
 
 void hub_amqp_drop(struct hub_amqp_conn *c, enum hub_metric metric, const char *condition, const char *why)
@@ -44,13 +36,6 @@ static void conn_free(struct hub_amqp_conn *c)
 	free(c);
 }
 
-static void answer_free(struct hub_amqp_answer *a)
-{
-	hub_wait_cancel(&a->wait);
-	hf_list_del(&a->node);
-	free(a);
-}
-
 static void on_closed(void *arg, int err, const char *detail)
 {
 	struct hub_amqp_conn *c = arg;
@@ -61,12 +46,7 @@ static void on_closed(void *arg, int err, const char *detail)
 	if (err)
 		hf_log(HF_LOG_DEBUG, "hub.amqp.closed", "%s: %s (%s)", hf_conn_peer(hf_amqp_conn(c->amqp)), hf_strerror(err),
 		       detail ? detail : "");
-	while (!hf_list_empty(&c->answers)) {
-		struct hub_amqp_answer *a = hf_container_of(c->answers.next, struct hub_amqp_answer, node);
-
-		hf_amqp_forget(a->d);
-		answer_free(a);
-	}
+	hub_amqp_answers_cancel(c);
 	head->n_connections--;
 	hf_metric_add(HUB_M_CONNECTIONS, -1);
 	conn_free(c);
@@ -133,47 +113,6 @@ static const struct hf_amqp_ops ops = {
 	.credit = on_credit, .malformed = on_malformed, .closed = on_closed,
 };
 
-/* --- answers --------------------------------------------------------------------------------------------------------------- */
-
-static void on_committed(void *arg, int err)
-{
-	struct hub_amqp_answer *a = arg;
-
-	if (!err)
-		hf_amqp_settle(a->d, a->outcome, NULL, NULL);
-	else if (a->outcome == HF_AMQP_ACCEPTED)
-		hf_amqp_settle(a->d, HF_AMQP_REJECTED, "amqp:internal-error", "not stored");
-	else
-		hf_amqp_forget(a->d);
-	answer_free(a);
-}
-
-void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome)
-{
-	struct hub_amqp_answer *a = malloc(sizeof *a);
-
-	if (!a) {
-		hf_amqp_settle(d, HF_AMQP_REJECTED, "amqp:internal-error", "no memory");
-		return;
-	}
-	*a = (struct hub_amqp_answer){ .conn = c, .d = d, .outcome = outcome };
-	hf_list_add_tail(&c->answers, &a->node);
-	hub_commit_wait(c->head->model, &a->wait, on_committed, a);
-}
-
-void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg)
-{
-	static struct hf_log_limit limit;
-	int r = hf_amqp_post(l->link, msg);
-
-	if (r != 0) {
-		hf_metric_add(HUB_M_AMQP_UNSENT, 1);
-		hf_log_limited(&limit, HF_LOG_NOTICE, "hub.amqp.unsent", "%s: %s link of \"%s\": %s",
-			       hf_conn_peer(hf_amqp_conn(l->conn->amqp)), l->kind->name, l->addr.ident,
-			       r == HF_EFULL ? "the peer gives no credit" : hf_strerror(r));
-	}
-}
-
 /* --- connections ------------------------------------------------------------------------------------------------------------ */
 
 static bool is_full(const struct hub_amqp *head)
@@ -196,6 +135,7 @@ static struct hub_amqp_conn *conn_new(struct hub_amqp *head)
 	hf_list_init(&c->node);
 	hf_list_init(&c->links);
 	hf_list_init(&c->answers);
+	hub_hold_init(&c->hold, head->loop, hub_model_faults(head->model));
 	c->head = head;
 	c->since_ms = hf_loop_now_ms(head->loop);
 	if (hf_map_create(&c->claims) != 0 || hf_map_create(&c->logins) != 0) {
@@ -310,6 +250,7 @@ int hub_amqp_create(struct hf_loop *loop, struct hub_model *model, const struct 
 		return -ENOMEM;
 	}
 	hf_list_init(&head->conns);
+	hub_amqp_out_init(&head->out);
 	head->loop = loop;
 	head->model = model;
 	head->tls = cfg->tls ? hf_tls_ctx_ref(cfg->tls) : NULL;
@@ -317,6 +258,8 @@ int hub_amqp_create(struct hf_loop *loop, struct hub_model *model, const struct 
 	r = hf_listener_create(loop, cfg->listen_fd, on_accept, head, &head->listener);
 	if (r == 0)
 		r = hf_map_create(&head->identities);
+	if (r == 0)
+		r = hf_amqp_codec_create(&head->codec);
 	if (r == 0)
 		r = hf_timer_create(loop, on_sweep, head, &head->sweep);
 	if (r == 0)
@@ -327,6 +270,9 @@ int hub_amqp_create(struct hf_loop *loop, struct hub_model *model, const struct 
 	}
 	hf_timer_start(head->sweep, 1000, 1000);
 	hub_amqp_feedback_init(head);
+	hf_random(head->salt, sizeof head->salt);
+	hub_on_c2d(model, hub_amqp_on_c2d, head);
+	hub_on_desired(model, hub_amqp_on_desired, head);
 	*ret_amqp = head;
 	return 0;
 }
@@ -361,6 +307,8 @@ void hub_amqp_destroy(struct hub_amqp **amqp)
 	hf_listener_destroy(&head->listener);
 	hf_timer_destroy(&head->sweep);
 	hf_map_destroy(&head->identities);
+	hf_amqp_codec_destroy(&head->codec);
+	hub_amqp_out_fini(&head->out);
 	hf_tls_ctx_unref(&head->tls);
 	free(head);
 	*amqp = NULL;

@@ -20,8 +20,8 @@
 	X(HUB_M_AMQP_MALFORMED, "amqp_malformed_total", HF_METRIC_COUNTER, "AMQP frames and messages that cannot be read")    \
 	X(HUB_M_AMQP_LIMIT, "amqp_limit_total", HF_METRIC_COUNTER, "AMQP peers with too many links or messages, or too large ones") \
 	X(HUB_M_AMQP_REFUSED, "amqp_links_refused_total", HF_METRIC_COUNTER, "AMQP links refused at attach")    \
-	X(HUB_M_AMQP_REJECTED, "amqp_rejected_total", HF_METRIC_COUNTER, "AMQP messages rejected by the hub")    \
 	X(HUB_M_AMQP_DETACHED, "amqp_links_detached_total", HF_METRIC_COUNTER, "AMQP links and connections cut by the hub") \
+	X(HUB_M_AMQP_REJECTED, "amqp_rejected_total", HF_METRIC_COUNTER, "messages and twin requests over AMQP that were refused") \
 	X(HUB_M_AMQP_UNSENT, "amqp_unsent_total", HF_METRIC_COUNTER, "messages the AMQP peer had no link or credit for") \
 	X(HUB_M_UNANSWERED, "mqtt_unanswered_total", HF_METRIC_COUNTER, "connections closed because an answer was not possible") \
 	X(HUB_M_EVENTS_MISSED, "events_missed_total", HF_METRIC_COUNTER, "events that retention dropped before a reader got them") \
