@@ -169,6 +169,8 @@ struct world {
 	struct hf_timer *tick, *later;
 	struct sockaddr_in addr;
 	struct hf_http_exchange *kept;
+	struct hf_http_stream *stream;
+	bool stream_gone, stream_drained;
 	int fd;
 	struct hf_buf got;
 	const char *until;
@@ -190,6 +192,21 @@ static void on_later(void *arg)
 		hf_loop_stop(w->loop);
 }
 
+static void on_stream_drained(void *arg)
+{
+	((struct world *)arg)->stream_drained = true;
+}
+
+static void on_stream_gone(void *arg)
+{
+	struct world *w = arg;
+
+	w->stream = NULL;
+	w->stream_gone = true;
+}
+
+static const struct hf_http_stream_ops stream_ops = { .drained = on_stream_drained, .gone = on_stream_gone };
+
 static void handler(void *arg, const struct hf_http_request *req, struct hf_http_exchange *x)
 {
 	hf_autobuf struct hf_buf text = HF_BUF_INIT(4096), name = HF_BUF_INIT(64);
@@ -199,6 +216,10 @@ static void handler(void *arg, const struct hf_http_request *req, struct hf_http
 	if (hf_span_is(req->path, "/later")) {
 		w->kept = x;
 		hf_timer_start(w->later, 20, 0);
+		return;
+	}
+	if (hf_span_is(req->path, "/stream")) {
+		w->stream = hf_http_stream_start(x, 200, "text/plain", "X-Live: 1\r\n", &stream_ops, w);
 		return;
 	}
 	if (hf_span_is(req->path, "/empty")) {
@@ -368,6 +389,74 @@ static void test_client_leaves(void **state)
 	world_fini(&w);
 }
 
+static void on_write(void *arg)
+{
+	struct world *w = arg;
+
+	hf_http_stream_write(w->stream, hf_span_str("second"));
+	hf_http_stream_end(&w->stream);
+}
+
+static void test_stream(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { .idle_timeout_ms = 30 };
+	struct hf_timer *write;
+	const char *in;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	in = talk(&w, "GET /stream HTTP/1.1\r\n" H "\r\nGET /ignored HTTP/1.1\r\n" H "\r\n", "\r\n\r\n");
+	assert_non_null(strstr(in, "HTTP/1.1 200 OK\r\n"));
+	assert_non_null(strstr(in, "X-Live: 1\r\n"));
+	assert_non_null(strstr(in, "Connection: close\r\n"));
+	assert_null(strstr(in, "Content-Length"));
+	assert_true(hf_http_stream_write(w.stream, hf_span_str("first")));
+	in = talk(&w, "", "first");
+	assert_int_equal(hf_timer_create(w.loop, on_write, &w, &write), 0);
+	hf_timer_start(write, 60, 0);	/* the idle limit is not for streams */
+	in = talk(&w, "noise", "never");
+	assert_true(w.saw_eof);
+	assert_string_equal(in, "second");
+	assert_false(w.stream_gone);
+	assert_int_equal(w.n_requests, 1);
+	hf_timer_destroy(&write);
+	world_fini(&w);
+
+	/* The client leaves; then one that is there when the server ends. */
+	world_init(&w, &cfg);
+	talk(&w, "GET /stream HTTP/1.1\r\n" H "\r\n", "\r\n\r\n");
+	close(w.fd);
+	w.fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(w.fd, (struct sockaddr *)&w.addr, sizeof w.addr), 0);
+	talk(&w, "GET /stream HTTP/1.1\r\n" H "\r\n", "\r\n\r\n");
+	assert_true(w.stream_gone);
+	assert_non_null(w.stream);
+	w.stream_gone = false;
+	world_fini(&w);
+	assert_true(w.stream_gone);
+}
+
+static void test_stream_slow_reader(void **state)
+{
+	static char block[64 * 1024];
+	const struct hf_http_srv_cfg cfg = { 0 };
+	struct world w;
+	unsigned n = 0;
+
+	(void)state;
+	memset(block, 'x', sizeof block);
+	world_init(&w, &cfg);
+	talk(&w, "GET /stream HTTP/1.1\r\n" H "\r\n", "\r\n\r\n");
+	while (hf_http_stream_write(w.stream, hf_span(block, sizeof block)))
+		assert_true(++n < 16);
+	while (!w.stream_drained)
+		talk(&w, "", "x");
+	hf_http_stream_drop(&w.stream, "reads too slowly");
+	assert_false(w.stream_gone);
+	world_fini(&w);
+}
+
 static void test_too_many(void **state)
 {
 	const struct hf_http_srv_cfg cfg = { .max_conns = 1 };
@@ -489,6 +578,8 @@ int main(void)
 		cmocka_unit_test(test_server),
 		cmocka_unit_test(test_server_refuses),
 		cmocka_unit_test(test_client_leaves),
+		cmocka_unit_test(test_stream),
+		cmocka_unit_test(test_stream_slow_reader),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_client),
 		cmocka_unit_test(test_client_over_tls),

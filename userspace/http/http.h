@@ -57,6 +57,21 @@ struct hf_conn *hf_http_exchange_conn(struct hf_http_exchange *x);	/* NULL when 
 void hf_http_upgrade(struct hf_http_exchange *x, const char *headers,
 		     void (*fn)(void *arg, struct hf_conn *conn, struct hf_span early), void *arg);
 
+/* Instead of hf_http_respond, now or later: an answer without a known length, which ends with its connection. Frees x. */
+struct hf_http_stream;
+struct hf_http_stream_ops {
+	void (*drained)(void *arg);	/* all was sent after hf_http_stream_write said full */
+	/* The client left, or hf_http_srv_destroy runs: the stream is gone. Not called after end or drop. */
+	void (*gone)(void *arg);
+};
+/* NULL: the client left meanwhile, or no memory; nothing more follows. */
+struct hf_http_stream *hf_http_stream_start(struct hf_http_exchange *x, int status, const char *content_type,
+					    const char *extra_headers, const struct hf_http_stream_ops *ops, void *arg);
+/* Appends. False when more than 256 KiB wait: stop until `drained`, or drop who reads too slowly. */
+bool hf_http_stream_write(struct hf_http_stream *s, struct hf_span piece);
+void hf_http_stream_end(struct hf_http_stream **s);	/* sends what waits, then closes */
+void hf_http_stream_drop(struct hf_http_stream **s, const char *why);
+
 /* One-shot client request over a fresh connection (scope sync). */
 struct hf_http_call;
 struct hf_http_reply { int status; struct hf_span body; int64_t date_s; /* Date header, 0 = none */ };

@@ -37,7 +37,7 @@ void hf_http_reader_init(struct hf_http_reader *r, bool is_request, size_t max_h
 void hf_http_reader_fini(struct hf_http_reader *r)
 {
 	hf_buf_wipe(&r->raw);	/* holds Authorization */
-	hf_buf_fini(&r->body);
+	hf_buf_wipe(&r->body);	/* may hold keys */
 }
 
 void hf_http_reader_next(struct hf_http_reader *r)

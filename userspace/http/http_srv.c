@@ -44,6 +44,7 @@ struct srv_conn {
 	struct hf_http_reader reader;
 	struct hf_buf waiting;
 	struct hf_http_exchange *x;
+	struct hf_http_stream *stream;
 	bool in_request;	/* the request limit runs, not the idle limit */
 	bool in_handler, ending;
 	struct hf_buf late;	/* an answer whose time is to come */
@@ -58,6 +59,12 @@ struct hf_http_exchange {
 	bool again;		/* to be handled once more */
 	unsigned times;		/* the answer is sent */
 	uint32_t late_ms;
+};
+
+struct hf_http_stream {
+	struct srv_conn *sc;
+	const struct hf_http_stream_ops *ops;
+	void *arg;
 };
 
 static const struct hf_conn_ops conn_ops;
@@ -84,8 +91,9 @@ static void put_date(struct hf_buf *out)
 			      tm.tm_sec);
 }
 
-static void put_answer(struct hf_buf *out, int status, const char *type, struct hf_span body,
-		       const char *extra, bool keep_alive, bool is_head)
+/* length NULL: the end of the connection ends the body. */
+static void put_head(struct hf_buf *out, int status, const char *type, const size_t *length, const char *extra,
+		     bool keep_alive)
 {
 	bool has_body = status != 204 && status != 304;
 
@@ -93,14 +101,20 @@ static void put_answer(struct hf_buf *out, int status, const char *type, struct 
 	put_date(out);
 	if (type && has_body)
 		hf_buf_printf(out, "Content-Type: %s\r\n", type);
-	if (has_body)
-		hf_buf_printf(out, "Content-Length: %zu\r\n", body.len);
+	if (length && has_body)
+		hf_buf_printf(out, "Content-Length: %zu\r\n", *length);
 	if (!keep_alive)
 		hf_buf_puts(out, "Connection: close\r\n");
 	if (extra)
 		hf_buf_puts(out, extra);
 	hf_buf_puts(out, "\r\n");
-	if (has_body && !is_head)
+}
+
+static void put_answer(struct hf_buf *out, int status, const char *type, struct hf_span body,
+		       const char *extra, bool keep_alive, bool is_head)
+{
+	put_head(out, status, type, &body.len, extra, keep_alive);
+	if (status != 204 && status != 304 && !is_head)
 		hf_buf_put_span(out, body);
 }
 
@@ -286,7 +300,27 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 	struct srv_conn *sc = arg;
 
 	(void)c;
-	process(sc, in);
+	if (!sc->stream)	/* what follows a request whose answer ends the connection is ignored */
+		process(sc, in);
+}
+
+static void on_drained(void *arg, struct hf_conn *c)
+{
+	struct srv_conn *sc = arg;
+
+	(void)c;
+	if (sc->stream)
+		sc->stream->ops->drained(sc->stream->arg);
+}
+
+static void stream_gone(struct srv_conn *sc)
+{
+	struct hf_http_stream *s = hf_take(sc->stream);
+
+	if (!s)
+		return;
+	s->ops->gone(s->arg);
+	free(s);
 }
 
 /* Goes on after an answer that came later than its request's callback. */
@@ -322,10 +356,11 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 		free(sc->x);
 	else if (sc->x)
 		sc->x->sc = NULL;
+	stream_gone(sc);
 	conn_free(sc);
 }
 
-static const struct hf_conn_ops conn_ops = { .data = on_data, .closed = on_closed };
+static const struct hf_conn_ops conn_ops = { .data = on_data, .drained = on_drained, .closed = on_closed };
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 {
@@ -415,6 +450,7 @@ void hf_http_srv_destroy(struct hf_http_srv **psrv)
 		/* The rest of it goes with `closed`, from the loop. */
 		hf_list_del(&sc->node);
 		hf_timer_destroy(&sc->timer);
+		stream_gone(sc);
 		sc->srv = NULL;
 		hf_conn_abort(sc->conn, HF_ECLOSED, "server stops");
 	}
@@ -511,6 +547,52 @@ void hf_http_upgrade(struct hf_http_exchange *x, const char *headers,
 	sc->upgrade_arg = arg;
 	sc->x = NULL;
 	free(x);
+}
+
+struct hf_http_stream *hf_http_stream_start(struct hf_http_exchange *x, int status, const char *content_type,
+					    const char *extra_headers, const struct hf_http_stream_ops *ops, void *arg)
+{
+	struct srv_conn *sc = x->sc;
+	struct hf_http_stream *s = sc && sc->srv && !sc->ending ? malloc(sizeof *s) : NULL;
+
+	if (s) {
+		*s = (struct hf_http_stream){ .sc = sc, .ops = ops, .arg = arg };
+		sc->stream = s;
+		sc->ending = true;
+		put_head(hf_conn_out(sc->conn), status, content_type, NULL, extra_headers, false);
+		hf_conn_flush_later(sc->conn);
+		hf_conn_resume(sc->conn);	/* or its end would go unnoticed */
+	} else if (sc && sc->srv && !sc->ending) {
+		sc->ending = true;
+		hf_conn_abort(sc->conn, -ENOMEM, "no memory for a stream");
+	}
+	if (sc)
+		sc->x = NULL;
+	free(x);
+	return s;
+}
+
+bool hf_http_stream_write(struct hf_http_stream *s, struct hf_span piece)
+{
+	return hf_conn_write(s->sc->conn, piece);
+}
+
+void hf_http_stream_end(struct hf_http_stream **ps)
+{
+	struct hf_http_stream *s = hf_take(*ps);
+
+	s->sc->stream = NULL;
+	hf_conn_close(s->sc->conn);
+	free(s);
+}
+
+void hf_http_stream_drop(struct hf_http_stream **ps, const char *why)
+{
+	struct hf_http_stream *s = hf_take(*ps);
+
+	s->sc->stream = NULL;
+	hf_conn_abort(s->sc->conn, HF_ELIMIT, why);
+	free(s);
 }
 
 struct hf_conn *hf_http_exchange_conn(struct hf_http_exchange *x)
