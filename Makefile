@@ -39,7 +39,7 @@ LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lhttp_parser -
 
 # --- programs -------------------------------------------------------------------------------------
 lib_src  := $(sort $(filter-out userspace/app/%,$(wildcard userspace/*/*.c)))
-lib_obj  := $(lib_src:%.c=$(obj)/%.o)
+lib_obj  := $(lib_src:%.c=$(obj)/%.o) $(obj)/portal_files.o
 programs := $(out)/holdfastd $(out)/holdfastctl $(out)/holdfast-hub
 bpf_skel := $(patsubst bpf/%.bpf.c,$(obj)/%.skel.h,$(wildcard bpf/*.bpf.c))
 
@@ -60,6 +60,16 @@ $(programs):
 $(obj)/%.o: %.c | $(bpf_skel)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# --- the portal's pages: into read-only data, as they are ------------------------------------------------
+portal_files := $(sort $(wildcard $(addprefix userspace/hub/portal/*.,html css js svg)))
+$(obj)/portal_files.c: scripts/embed userspace/hub/portal $(portal_files)
+	$(call say,EMBED,$@)
+	@mkdir -p $(@D)
+	$(Q)scripts/embed $(portal_files) > $@.tmp && mv $@.tmp $@
+$(obj)/portal_files.o: $(obj)/portal_files.c
+	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # --- kernel side ----------------------------------------------------------------------------------

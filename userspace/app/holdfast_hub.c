@@ -8,6 +8,7 @@
 #include "hub/dev.h"
 #include "hub/hub_conf.h"
 #include "hub/metrics.h"
+#include "hub/portal.h"
 #include "hub/rest.h"
 #include "net/listener.h"
 #include "priv/notify.h"
@@ -23,6 +24,7 @@ struct hub {
 	struct hub_dev *dev;
 	struct hub_amqp *amqp;
 	struct hub_rest *rest;
+	struct hub_portal *portal;
 	struct hub_ctl *ctl;
 	struct hf_tls_ctx *tls;
 	struct hf_signal *on_term, *on_int;
@@ -80,6 +82,8 @@ static int start_heads(struct hub *h)
 	const struct hub_conf *c = &h->conf;
 	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .max_connections = (unsigned)c->max_connections };
 	struct hub_amqp_cfg amqp = { .tls = h->tls, .max_connections = (unsigned)c->max_connections };
+	struct hub_portal_cfg portal = { .listen_https = c->listen_https, .idle_ms = (uint64_t)c->portal_idle_s * 1000,
+					 .max_ms = (uint64_t)c->portal_max_s * 1000 };
 	struct hub_ctl_cfg ctl = { .host = c->host };
 	int https, r = hf_listen_tcp(c->listen_mqtt, false, &dev.listen_fd);
 
@@ -94,7 +98,12 @@ static int start_heads(struct hub *h)
 	if (r == 0)
 		r = hub_rest_create(h->loop, h->model, https, h->tls, &h->rest);
 	if (r == 0)
+		r = hub_portal_create(h->loop, h->model, &portal, &h->portal);
+	if (r == 0) {
 		hub_rest_on_websocket(h->rest, on_websocket, h);
+		hub_rest_set_portal(h->rest, h->portal);
+		ctl.portal = h->portal;
+	}
 	if (r == 0)
 		r = hf_listen_unix(c->control_socket, 0600, -1, &ctl.listen_fd);
 	if (r == 0)
@@ -131,6 +140,7 @@ static void stop(struct hub *h)
 	if (h->rest)
 		hub_rest_destroy(&h->rest);
 	hub_ctl_destroy(&h->ctl);
+	hub_portal_destroy(&h->portal);
 	hf_signal_destroy(&h->on_term);
 	hf_signal_destroy(&h->on_int);
 	hf_timer_destroy(&h->idle);
@@ -181,6 +191,8 @@ static int serve(const struct hf_cli *cli, const json_t *args)
 	if (r == 0) {
 		hf_log(HF_LOG_NOTICE, "start", "holdfast-hub %s ready: %s on %s, %s and %s", HF_VERSION, h.conf.host, h.conf.listen_mqtt,
 		       h.conf.listen_amqp, h.conf.listen_https);
+		printf("portal: %s\nportal key, works once: %s\n", hub_portal_url(h.portal), hub_portal_key(h.portal));
+		fflush(stdout);
 		hf_notify("READY=1");
 		hf_loop_run(h.loop);
 	} else {

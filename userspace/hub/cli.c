@@ -146,6 +146,10 @@ static const struct hf_cli_arg policy_args[] = {
 	{ "--policy-name", "--pn", "name", HF_CLI_STR, false, "POLICY", "default iothubowner" },
 	END,
 };
+static const struct hf_cli_arg portal_args[] = {
+	{ "--renew", NULL, "renew", HF_CLI_FLAG, false, "", "make another key first; the old one works no more" },
+	END,
+};
 static const struct hf_cli_arg level_args[] = {
 	{ NULL, NULL, "level", HF_CLI_STR, false, "LEVEL", "err, warn, notice, info or debug" },
 	END,
@@ -207,6 +211,8 @@ static struct hf_cli_cmd commands[] = {
 	{ "fault clear", "fault.clear", fault_clear_args, NULL, "remove one fault rule or all", "holdfast-hub fault clear 1", 0, NULL },
 	{ "policy show", "policy.show", policy_args, NULL, "a shared access policy: keys, connection strings for the hub and for Event Hubs clients",
 	  "holdfast-hub policy show --pn service", 0, NULL },
+	{ "portal key", "portal.key", portal_args, NULL, "the portal's address and the key that signs in once",
+	  "holdfast-hub portal key", 0, NULL },
 	{ "counters", "counters", NULL, NULL, "all counters", NULL, 0, NULL },
 	{ "log level", "log.level", level_args, NULL, "show or set the log level", "holdfast-hub log level debug", 0, NULL },
 	{ 0 },

@@ -4,6 +4,7 @@
 #include "core/map.h"
 #include "core/util.h"
 #include "hub/auth.h"
+#include "hub/fault.h"
 
 #include <errno.h>
 
@@ -116,6 +117,19 @@ unsigned hub_client_cut(struct hub_model *m, const char *id, const char *why)
 			n++;
 		}
 	return n;
+}
+
+int hub_client_cut_off(struct hub_model *m, const struct hub_ident *device, bool cut)
+{
+	static const char why[] = "cut off by the operator";
+	int r = hub_fault_cut_off(hub_model_faults(m), device->id, cut);
+
+	if (r != 0 || !cut)
+		return r;
+	hub_client_cut(m, device->id, why);
+	for (const struct hub_ident *mod = hub_module_next(m, device->id, NULL); mod; mod = hub_module_next(m, device->id, mod->module_id))
+		hub_client_cut(m, mod->id, why);
+	return 0;
 }
 
 unsigned hub_clients_count(struct hub_model *m)

@@ -25,6 +25,9 @@ int hub_client_add(struct hub_model *m, struct hub_client *client);
 void hub_client_remove(struct hub_model *m, struct hub_client *client);	/* does nothing for one that is not added */
 /* Cuts every login of the identity; how many there were. */
 unsigned hub_client_cut(struct hub_model *m, const char *id, const char *why);
+/* The switch of one device: cut, its logins and its modules' end and none is let in until it is set back (hub/fault.h).
+ * HF_ELIMIT, -ENOMEM. */
+int hub_client_cut_off(struct hub_model *m, const struct hub_ident *device, bool cut);
 unsigned hub_clients_count(struct hub_model *m);
 /* One object for each login: id, protocol, peer, cipher, connectedAt. */
 void hub_clients_list(struct hub_model *m, void (*fn)(void *arg, json_t *item), void *arg);

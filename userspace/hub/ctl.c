@@ -6,6 +6,7 @@
 #include "hub/clients.h"
 #include "hub/ctl_int.h"
 #include "hub/metrics.h"
+#include "hub/portal.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdio.h>
@@ -173,6 +174,20 @@ static void cmd_log_level(void *arg, struct hf_ctl_call *call, const json_t *arg
 	hf_ctl_ok(call);
 }
 
+static void cmd_portal_key(void *arg, struct hf_ctl_call *call, const json_t *args)
+{
+	struct hub_ctl *ctl = arg;
+
+	if (!ctl->portal) {
+		hf_ctl_fail(call, "not-found", "this hub has no portal");
+		return;
+	}
+	if (json_is_true(json_object_get(args, "renew")))
+		hub_portal_key_renew(ctl->portal);
+	hf_ctl_item(call, json_pack("{s:s, s:s}", "url", hub_portal_url(ctl->portal), "key", hub_portal_key(ctl->portal)));
+	hf_ctl_ok(call);
+}
+
 static const struct hf_ctl_cmd commands[] = {
 	{ "status", false, "state of the emulator", cmd_status },
 	{ "counters", false, "all counters", cmd_counters },
@@ -180,6 +195,7 @@ static const struct hf_ctl_cmd commands[] = {
 	{ "clients.disconnect", true, "close one identity's connection", cmd_disconnect },
 	{ "policy.show", true, "a shared access policy with its keys", cmd_policy_show },
 	{ "query", false, "run a query over the registry", hub_ctl_query },
+	{ "portal.key", true, "the portal's address and the key that signs in once", cmd_portal_key },
 	{ "log.level", true, "show or set the log level", cmd_log_level },
 	{ "device.create", true, "register a device", hub_ctl_device_create },
 	{ "device.list", true, "all devices, with keys", hub_ctl_device_list },
@@ -219,6 +235,7 @@ int hub_ctl_create(struct hf_loop *loop, struct hub_model *model, const struct h
 	}
 	ctl->loop = loop;
 	ctl->model = model;
+	ctl->portal = cfg->portal;
 	hf_list_init(&ctl->followers);
 	r = hf_ctl_srv_create(loop, cfg->listen_fd, -1, commands, ctl, &ctl->srv);
 	if (r != 0) {

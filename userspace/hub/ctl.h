@@ -4,9 +4,11 @@
 #include "hub/model.h"
 
 struct hub_ctl;
+struct hub_portal;
 struct hub_ctl_cfg {
 	int listen_fd;		/* unix socket, taken */
 	const char *host;
+	struct hub_portal *portal;	/* borrowed; NULL = none */
 };
 int hub_ctl_create(struct hf_loop *loop, struct hub_model *model, const struct hub_ctl_cfg *cfg, struct hub_ctl **ret_ctl);
 void hub_ctl_destroy(struct hub_ctl **ctl);

@@ -8,6 +8,7 @@
 struct hub_ctl {
 	struct hf_loop *loop;
 	struct hub_model *model;
+	struct hub_portal *portal;	/* NULL = none */
 	char *host;
 	struct hf_ctl_srv *srv;
 	struct hf_list followers;

@@ -164,7 +164,7 @@ void hub_event_auth_method(const struct hub_event *e, struct hf_buf *out)
 		      policy ? "hub" : is_module ? "module" : "device", x509 ? "x509" : "sas", x509 ? "external" : "iothub");
 }
 
-static json_t *event_json(const struct hub_event *e)
+json_t *hub_event_doc(const struct hub_event *e)
 {
 	hf_autobuf struct hf_buf b64 = HF_BUF_INIT(2 * HF_MSG_MAX_SIZE), text = HF_BUF_INIT(1024);
 	json_t *o = json_object(), *sys = json_object(), *app = json_object();
@@ -211,7 +211,7 @@ static bool take_json(void *arg, const struct hub_event *e)
 {
 	struct one *one = arg;
 
-	one->doc = event_json(e);
+	one->doc = hub_event_doc(e);
 	one->seq = e->seq;
 	return false;
 }

@@ -32,12 +32,13 @@ _Static_assert(HF_ARRAY_LEN(actions) == HUB_DO__COUNT, "a row for each action");
 struct rule {
 	struct hf_list node;
 	struct hub_fault_rule r;
+	bool is_switch;		/* see hub_fault_cut_off */
 	unsigned due;		/* percent of a hit that the rate has added up */
 	char device[HF_IDENT_MAX + 1];
 };
 
 struct hub_faults {
-	struct hf_list rules;	/* oldest first */
+	struct hf_list rules;	/* switches, then the oldest first */
 	unsigned n, last_id;
 	size_t held;		/* bytes */
 };
@@ -169,6 +170,32 @@ int hub_fault_add(struct hub_faults *f, const struct hub_fault_rule *rule, unsig
 	return 0;
 }
 
+int hub_fault_cut_off(struct hub_faults *f, const char *device, bool on)
+{
+	struct hub_fault_rule want = { .on = HUB_ON_CONNECT, .fault.action = HUB_DO_DROP, .device = device, .rate = 100 };
+	struct hf_list *pos;
+	struct rule *rule;
+	unsigned id;
+	int r;
+
+	hf_list_for_each(pos, &f->rules) {
+		rule = hf_container_of(pos, struct rule, node);
+		if (!rule->is_switch || strcmp(rule->device, device) != 0)
+			continue;
+		if (!on)
+			rule_free(f, rule);
+		return 0;
+	}
+	r = on ? hub_fault_add(f, &want, &id) : 0;
+	if (!on || r != 0)
+		return r;
+	rule = hf_container_of(f->rules.prev, struct rule, node);	/* the new one */
+	rule->is_switch = true;
+	hf_list_del(&rule->node);
+	hf_list_add_head(&f->rules, &rule->node);
+	return 0;
+}
+
 /* --- use -------------------------------------------------------------------------------------------------- */
 
 static bool is_for(const struct rule *rule, const char *id)
@@ -214,8 +241,9 @@ void hub_faults_release(struct hub_faults *f, size_t bytes)
 	f->held -= bytes;
 }
 
-static json_t *rule_doc(const struct hub_fault_rule *r)
+static json_t *rule_doc(const struct rule *rule)
 {
+	const struct hub_fault_rule *r = &rule->r;
 	const char *name = actions[r->fault.action].name;
 	char action[48];
 
@@ -225,9 +253,10 @@ static json_t *rule_doc(const struct hub_fault_rule *r)
 		snprintf(action, sizeof action, "%s=%d", name, r->fault.code);
 	else
 		snprintf(action, sizeof action, "%s", name);
-	return json_pack("{si ss ss so si so sI}", "id", (int)r->id, "on", on_names[r->on], "action", action, "device",
+	return json_pack("{si ss ss so si so sI so*}", "id", (int)r->id, "on", on_names[r->on], "action", action, "device",
 			 *r->device ? json_string(r->device) : json_null(), "rate", (int)r->rate, "count",
-			 r->left ? json_integer((json_int_t)r->left) : json_null(), "hits", (json_int_t)r->hits);
+			 r->left ? json_integer((json_int_t)r->left) : json_null(), "hits", (json_int_t)r->hits, "cutOff",
+			 rule->is_switch ? json_true() : NULL);
 }
 
 json_t *hub_faults_doc(const struct hub_faults *f)
@@ -236,7 +265,7 @@ json_t *hub_faults_doc(const struct hub_faults *f)
 	struct hf_list *pos;
 
 	hf_list_for_each(pos, &f->rules)
-		if (json_array_append_new(all, rule_doc(&hf_container_of(pos, struct rule, node)->r)) != 0) {
+		if (json_array_append_new(all, rule_doc(hf_container_of(pos, struct rule, node))) != 0) {
 			json_decref(all);
 			return NULL;
 		}

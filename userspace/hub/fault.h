@@ -59,5 +59,8 @@ bool hub_fault_hit(struct hub_faults *f, enum hub_fault_on on, const char *id, s
 /* Room for what waits because of a rule (hub/fault_run.h): 64 MiB for the whole hub. False: there is none left. */
 bool hub_faults_hold(struct hub_faults *f, size_t bytes);
 void hub_faults_release(struct hub_faults *f, size_t bytes);
-/* One object per rule: id, on, action, device, rate, count, hits. NULL: no memory. */
+/* The switch that cuts one identity off: a rule `connect drop-connection` without end, asked before all others. Set twice
+ * is set once. HF_ELIMIT, HF_EINVALID, -ENOMEM. */
+int hub_fault_cut_off(struct hub_faults *f, const char *device, bool on);
+/* One object per rule: id, on, action, device, rate, count, hits; cutOff (true) for switches. NULL: no memory. */
 json_t *hub_faults_doc(const struct hub_faults *f);

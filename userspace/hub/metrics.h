@@ -37,6 +37,11 @@
 	X(HUB_M_JOBS_FAILED, "jobs_failed_total", HF_METRIC_COUNTER, "jobs that the hub could not go on with") \
 	X(HUB_M_CONFIGS_FAILED, "configurations_failed_total", HF_METRIC_COUNTER, "times a configuration could not be applied to one device") \
 	X(HUB_M_FAULTS, "faults_total", HF_METRIC_COUNTER, "operations that failed on purpose: fault rules") \
+	X(HUB_M_PORTAL_LOGINS, "portal_logins_total", HF_METRIC_COUNTER, "sign-ins to the portal")             \
+	X(HUB_M_PORTAL_REFUSED, "portal_logins_refused_total", HF_METRIC_COUNTER, "sign-ins with a wrong key or connection string") \
+	X(HUB_M_PORTAL_LIMITED, "portal_logins_limited_total", HF_METRIC_COUNTER, "sign-ins not looked at: too many failed before") \
+	X(HUB_M_PORTAL_FORGED, "portal_forged_total", HF_METRIC_COUNTER, "changes of foreign origin or without the session's token") \
+	X(HUB_M_PORTAL_DROPPED, "portal_streams_dropped_total", HF_METRIC_COUNTER, "readers of live telemetry: too many or too slow") \
 	X(HUB_M_THROTTLED, "throttled_total", HF_METRIC_COUNTER, "operations over the limits of limits.throttle")
 
 enum hub_metric {

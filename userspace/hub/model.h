@@ -114,6 +114,7 @@ struct hub_event {
 };
 /* Committed events with a sequence number of at least `from`, oldest first, until fn returns false. fn must copy. */
 int hub_event_scan(struct hub_model *m, uint64_t from, bool (*fn)(void *arg, const struct hub_event *e), void *arg);
+json_t *hub_event_doc(const struct hub_event *e);	/* the same as JSON; NULL: no memory */
 /* A sequence number before which no event has that number in its partition, or that time. By time it is the place itself;
  * by number earlier events may follow, to be skipped. Looks at a bounded number of events. */
 struct hub_event_position { bool by_partition_seq; unsigned partition; uint64_t partition_seq; int64_t enqueued_ms; };

@@ -6,6 +6,7 @@
 #include "core/util.h"
 #include "hub/auth.h"
 #include "hub/metrics.h"
+#include "hub/portal_session.h"
 #include "hub/rest_int.h"
 #include "ws/ws.h"
 
@@ -21,13 +22,7 @@ enum { SCOPE_CALLER = 16, DEVICE_TOKEN = 32, RAW_BODY = 64 };
 #define DEVICE_API (HUB_DEVICE_CONNECT | DEVICE_TOKEN)
 #define POLICY_RIGHTS (HUB_REGISTRY_READ | HUB_REGISTRY_WRITE | HUB_SERVICE_CONNECT | HUB_DEVICE_CONNECT)
 
-struct route {
-	const char *method, *path;
-	unsigned rights;	/* one of them is enough */
-	rest_handler fn;
-	enum rest_kind kind;
-};
-static const struct route routes[] = {
+static const struct rest_route routes[] = {
 	{ "GET", "devices", HUB_REGISTRY_READ, rest_device_list, REST_REGISTRY },
 	{ "POST", "devices", HUB_REGISTRY_WRITE, rest_bulk, REST_REGISTRY },
 	{ "POST", "devices/query", HUB_REGISTRY_READ | HUB_SERVICE_CONNECT, rest_query, REST_QUERY },
@@ -115,7 +110,7 @@ static void send_text(struct hf_http_exchange *x, int status, const char *text, 
 {
 	char all[1024];
 
-	snprintf(all, sizeof all, "x-ms-request-id: %016llx\r\n%s", (unsigned long long)hf_random_u64(),
+	snprintf(all, sizeof all, "x-ms-request-id: %016llx\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s", (unsigned long long)hf_random_u64(),
 		 headers ? headers : "");
 	hf_http_respond(x, status, text ? JSON_TYPE : NULL, hf_span_str(text), all);
 }
@@ -302,6 +297,8 @@ static const char *authorize(struct rest_req *q, unsigned rights)
 	struct hf_span token;
 	const char *why;
 
+	if (q->session)
+		return q->session->rights & rights & POLICY_RIGHTS ? NULL : "the policy lacks the right";
 	if (!hf_http_header(q->http, "Authorization", &token))
 		return check_cert(q, rights);
 	why = hub_claim_verify(q->m, token, &claim);
@@ -377,19 +374,6 @@ static int split_path(struct hf_span path, char *seg[MAX_SEGMENTS], unsigned *re
 	return 0;
 }
 
-static const struct route *find_route(struct rest_req *q, char *const *seg, unsigned n, bool *ret_path_known)
-{
-	*ret_path_known = false;
-	for (size_t i = 0; i < HF_ARRAY_LEN(routes); i++) {
-		if (!route_fits(routes[i].path, seg, n, q))
-			continue;
-		*ret_path_known = true;
-		if (strcmp(routes[i].method, q->http->method) == 0)
-			return &routes[i];
-	}
-	return NULL;
-}
-
 static bool device_usable(struct rest_req *q)
 {
 	const struct hub_ident *i = rest_ident(q);
@@ -400,7 +384,7 @@ static bool device_usable(struct rest_req *q)
 	return q->x != NULL;
 }
 
-static void dispatch(struct rest_req *q, const struct route *route)
+static void dispatch(struct rest_req *q, const struct rest_route *route)
 {
 	static struct hf_log_limit limit;
 	struct hf_span match;
@@ -436,13 +420,35 @@ static void dispatch(struct rest_req *q, const struct route *route)
 		route->fn(q);
 }
 
+bool rest_route(struct rest_req *q, const struct rest_route *table, size_t n_routes, char *const *seg, unsigned n)
+{
+	bool known = false;
+
+	for (size_t i = 0; i < n_routes; i++) {
+		if (!route_fits(table[i].path, seg, n, q))
+			continue;
+		known = true;
+		if (strcmp(table[i].method, q->http->method) != 0)
+			continue;
+		dispatch(q, &table[i]);
+		return true;
+	}
+	if (known)
+		rest_refuse(q, 405, 405000, "GenericMethodNotAllowed", "%s is not offered here", q->http->method);
+	return known;
+}
+
+void rest_service(struct rest_req *q, char *const *seg, unsigned n)
+{
+	if (!rest_route(q, routes, HF_ARRAY_LEN(routes), seg, n))
+		rest_refuse(q, 404, 404000, "GenericNotFound", "no such resource");
+}
+
 static void handle(void *arg, const struct hf_http_request *http, struct hf_http_exchange *x)
 {
 	struct hub_rest *rest = arg;
 	struct rest_req q = { .rest = rest, .m = rest->model, .http = http, .x = x };
 	char *seg[MAX_SEGMENTS];
-	const struct route *route;
-	bool known = false;
 	unsigned n = 0;
 
 	hf_metric_add(HUB_M_REST_REQUESTS, 1);
@@ -454,14 +460,10 @@ static void handle(void *arg, const struct hf_http_request *http, struct hf_http
 		if (n == 2)
 			snprintf(path, sizeof path, "%s/%s", seg[0], seg[1]);
 		rest_websocket(&q, path);
+	} else if (rest->portal && n && strcmp(seg[0], "portal") == 0) {
+		rest_portal(&q, seg + 1, n - 1);
 	} else {
-		route = find_route(&q, seg, n, &known);
-		if (route)
-			dispatch(&q, route);
-		else if (known)
-			rest_refuse(&q, 405, 405000, "GenericMethodNotAllowed", "%s is not offered here", http->method);
-		else
-			rest_refuse(&q, 404, 404000, "GenericNotFound", "no such resource");
+		rest_service(&q, seg, n);
 	}
 	if (q.x)
 		rest_refuse(&q, 500, 500001, "ServerError", "no answer");
@@ -481,6 +483,11 @@ void hub_rest_on_websocket(struct hub_rest *rest, void (*fn)(void *arg, enum hub
 {
 	rest->on_websocket = fn;
 	rest->on_websocket_arg = arg;
+}
+
+void hub_rest_set_portal(struct hub_rest *rest, struct hub_portal *portal)
+{
+	rest->portal = portal;
 }
 
 int hub_rest_create(struct hf_loop *loop, struct hub_model *model, int listen_fd, struct hf_tls_ctx *tls,

@@ -4,11 +4,13 @@
 #include "http/http.h"
 #include "hub/rest.h"
 
+struct hub_portal_session;
 #define REST_MAX_PAGE 1000
 
 struct hub_rest {
 	struct hf_loop *loop;
 	struct hub_model *model;
+	struct hub_portal *portal;	/* NULL = none */
 	struct hf_http_srv *srv;
 	struct hf_list replies;		/* struct rest_reply: wait for their commit */
 	struct hf_list calls;		/* struct rest_call: wait for a device */
@@ -30,6 +32,7 @@ struct rest_req {
 	json_t *body;			/* NULL when empty */
 	const struct hub_ident *caller;	/* device token or certificate: whose; NULL for a policy token */
 	const char *auth_type;		/* "sas", "policy" or "x509" */
+	struct hub_portal_session *session;	/* a browser that is signed in to the portal asks; else NULL */
 };
 typedef void (*rest_handler)(struct rest_req *q);
 
@@ -60,8 +63,20 @@ enum rest_kind {
 };
 /* False: answered, dropped, or put off. */
 bool rest_gate(struct rest_req *q, enum rest_kind kind);
+
+struct rest_route {
+	const char *method, *path;	/* {D} and {M} stand for a device and a module */
+	unsigned rights;		/* one of them is enough */
+	rest_handler fn;
+	enum rest_kind kind;
+};
+/* Runs the route of the table that fits, or answers 405; false: none has this path, nothing was answered. */
+bool rest_route(struct rest_req *q, const struct rest_route *table, size_t n_routes, char *const *seg, unsigned n);
+void rest_service(struct rest_req *q, char *const *seg, unsigned n);	/* the same with the service and device API; else 404 */
 /* rest_ws.c: path is decoded and has no slash in front. */
 void rest_websocket(struct rest_req *q, const char *path);
+/* rest_portal.c: the path behind /portal. */
+void rest_portal(struct rest_req *q, char *const *seg, unsigned n);
 /* rest_registry.c */
 void rest_device_list(struct rest_req *q);
 void rest_ident_get(struct rest_req *q);
