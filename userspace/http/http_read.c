@@ -352,7 +352,7 @@ const char *hf_http_reason_phrase(int status)
 {
 	static const struct { int status; const char *text; } phrases[] = {
 		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" },
-		{ 304, "Not Modified" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
+		{ 301, "Moved Permanently" }, { 304, "Not Modified" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
 		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
 		{ 408, "Request Timeout" }, { 409, "Conflict" }, { 412, "Precondition Failed" },
 		{ 413, "Content Too Large" }, { 429, "Too Many Requests" },
