@@ -130,7 +130,7 @@ void portal_c2d_send(struct rest_req *q)
 	const json_t *data = json_object_get(q->body, "data");
 	struct hub_error err;
 
-	if (!device)
+	if (!device || !rest_gate(q, REST_C2D))
 		return;
 	if (!json_is_object(q->body) || (data && !json_is_string(data)))
 		rest_refuse(q, 400, 400006, "IotHubFormatError", "the body must be a JSON object whose data is text");

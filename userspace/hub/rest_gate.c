@@ -22,7 +22,7 @@ static const struct { enum hub_throttle_on limit; enum hub_fault_on fault; } kin
 	[REST_METHOD] = { HUB_THROTTLE_METHOD, HUB_ON_METHOD },
 	[REST_TELEMETRY] = { HUB_THROTTLE_D2C, HUB_ON_TELEMETRY },
 	[REST_SCOPE] = { NO_LIMIT, HUB_ON_SCOPE },
-	[REST_DEVICE] = { NO_LIMIT, HUB_ON_CONNECT },
+	[REST_DEVICE] = { NO_LIMIT, NO_FAULT },
 	[REST_C2D] = { HUB_THROTTLE_C2D, HUB_ON_C2D },
 };
 _Static_assert(HF_ARRAY_LEN(kinds) == REST__KINDS, "a row for each kind");
@@ -88,17 +88,27 @@ static void as_status(struct hub_fault *fault)
 		fault->code = fault->code == HF_CONNACK_UNAVAILABLE ? 503 : 401;
 }
 
+/* Over HTTPS each request of a device is a login too. */
+static bool is_login(enum rest_kind kind)
+{
+	return kind == REST_DEVICE || kind == REST_TELEMETRY || kind == REST_SCOPE;
+}
+
 bool rest_gate(struct rest_req *q, enum rest_kind kind)
 {
+	struct hub_faults *faults = hub_model_faults(q->m);
 	struct hub_fault fault;
 
 	if (q->http->is_again)
 		return true;	/* it passed, and waited */
-	if (kinds[kind].limit != NO_LIMIT && !within_limits(q, kind))
+	/* The limits are for programs; the portal is how a person looks into a hub that is at its limits. */
+	if (kinds[kind].limit != NO_LIMIT && !q->session && !within_limits(q, kind))
 		return false;
-	if (kinds[kind].fault == NO_FAULT || !hub_fault_hit(hub_model_faults(q->m), kinds[kind].fault, q->id, &fault))
-		return true;
-	if (kinds[kind].fault == HUB_ON_CONNECT)
+	if (is_login(kind) && hub_fault_hit(faults, HUB_ON_CONNECT, q->id, &fault)) {
 		as_status(&fault);
+		return fail_on_purpose(q, &fault);
+	}
+	if (kinds[kind].fault == NO_FAULT || !hub_fault_hit(faults, kinds[kind].fault, q->id, &fault))
+		return true;
 	return fail_on_purpose(q, &fault);
 }

@@ -57,13 +57,14 @@ enum rest_kind {
 	REST_FREE,		/* neither */
 	REST_REGISTRY, REST_QUERY, REST_TWIN_READ, REST_TWIN_UPDATE, REST_CONFIGURATION, REST_JOB,
 	REST_METHOD, REST_TELEMETRY, REST_SCOPE,
-	REST_DEVICE,		/* of a device, other than telemetry: over HTTPS each request is a login */
+	REST_DEVICE,		/* of a device, other than telemetry */
 	REST_C2D,		/* asked by the handler, which knows the device */
 	REST__KINDS
 };
 /* False: answered, dropped, or put off. */
 bool rest_gate(struct rest_req *q, enum rest_kind kind);
 
+/* --- routes --- */
 struct rest_route {
 	const char *method, *path;	/* {D} and {M} stand for a device and a module */
 	unsigned rights;		/* one of them is enough */
@@ -73,6 +74,7 @@ struct rest_route {
 /* Runs the route of the table that fits, or answers 405; false: none has this path, nothing was answered. */
 bool rest_route(struct rest_req *q, const struct rest_route *table, size_t n_routes, char *const *seg, unsigned n);
 void rest_service(struct rest_req *q, char *const *seg, unsigned n);	/* the same with the service and device API; else 404 */
+
 /* rest_ws.c: path is decoded and has no slash in front. */
 void rest_websocket(struct rest_req *q, const char *path);
 /* rest_portal.c: the path behind /portal. */

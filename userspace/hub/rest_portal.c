@@ -12,17 +12,17 @@
 #define ANY (HUB_REGISTRY_READ | HUB_REGISTRY_WRITE | HUB_SERVICE_CONNECT)
 
 static const struct rest_route routes[] = {
-	{ "POST", "logout", ANY, portal_logout },
-	{ "GET", "session", ANY, portal_session },
-	{ "GET", "status", ANY, portal_status },
-	{ "GET", "clients", HUB_REGISTRY_READ, portal_clients },
-	{ "GET", "live", HUB_SERVICE_CONNECT, portal_live },
-	{ "GET", "cutOff", ANY, portal_cut_off_list },
-	{ "PUT", "cutOff/{D}", HUB_REGISTRY_WRITE, portal_cut_off },
-	{ "DELETE", "cutOff/{D}", HUB_REGISTRY_WRITE, portal_cut_off_end },
-	{ "GET", "faults", ANY, portal_fault_list },
-	{ "DELETE", "faults", HUB_REGISTRY_WRITE, portal_fault_clear },
-	{ "POST", "devices/{D}/messages/devicebound", HUB_SERVICE_CONNECT, portal_c2d_send },
+	{ "POST", "logout", ANY, portal_logout, REST_FREE },
+	{ "GET", "session", ANY, portal_session, REST_FREE },
+	{ "GET", "status", ANY, portal_status, REST_FREE },
+	{ "GET", "clients", HUB_REGISTRY_READ, portal_clients, REST_FREE },
+	{ "GET", "live", HUB_SERVICE_CONNECT, portal_live, REST_FREE },
+	{ "GET", "cutOff", ANY, portal_cut_off_list, REST_FREE },
+	{ "PUT", "cutOff/{D}", HUB_REGISTRY_WRITE, portal_cut_off, REST_FREE },
+	{ "DELETE", "cutOff/{D}", HUB_REGISTRY_WRITE, portal_cut_off_end, REST_FREE },
+	{ "GET", "faults", ANY, portal_fault_list, REST_FREE },
+	{ "DELETE", "faults", HUB_REGISTRY_WRITE, portal_fault_clear, REST_FREE },
+	{ "POST", "devices/{D}/messages/devicebound", HUB_SERVICE_CONNECT, portal_c2d_send, REST_FREE },
 };
 
 static void forged(struct rest_req *q, const char *why)
