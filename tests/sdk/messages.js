@@ -38,7 +38,7 @@ const commands = {
 		waiting[c.kind] = [];
 		r.on('message', (m) => {
 			waiting[c.kind].push(m);
-			say({event: 'received', kind: c.kind, body: JSON.parse(m.data), contentType: m.contentType, userId: String(m.userId)});
+			say({event: 'received', kind: c.kind, body: JSON.parse(m.data), contentType: m.contentType});
 		});
 		r.on('errorReceived', (e) => say({event: 'problem', kind: c.kind, message: String(e && e.message)}));
 		return {event: 'receiving', kind: c.kind};
@@ -57,6 +57,7 @@ readline.createInterface({input: process.stdin}).on('line', async (line) => {
 	try {
 		say(await commands[cmd.cmd](cmd));
 	} catch (e) {
-		say({event: 'failed', cmd: cmd.cmd, message: String(e.message), name: e.name});
+		// The service transport wraps some errors of the AMQP base in plain ones.
+		say({event: 'failed', cmd: cmd.cmd, message: String(e.message), name: e.name === 'Error' && e.amqpError ? e.amqpError.name : e.name});
 	}
 }).on('close', () => client.close(() => process.exit(0)));
