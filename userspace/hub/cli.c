@@ -142,6 +142,24 @@ static const struct hf_cli_arg fault_clear_args[] = {
 	{ NULL, NULL, "id", HF_CLI_INT, false, "ID", "one rule (default: all)" },
 	END,
 };
+static const struct hf_cli_arg status_args[] = {
+	{ "--wait", NULL, "wait", HF_CLI_INT, false, "SECONDS", "wait that long for a hub that is starting" },
+	END,
+};
+#define LOGIN \
+	{ "--device-id", "-d", "deviceId", HF_CLI_STR, false, "DEVICE", "of a device; without it, of a policy" }, \
+	MODULE(false), \
+	{ "--policy-name", "--pn", "name", HF_CLI_STR, false, "POLICY", "default iothubowner" }
+static const struct hf_cli_arg connection_args[] = {
+	LOGIN,
+	{ "--event-hub", NULL, "eventHub", HF_CLI_FLAG, false, "", "of a policy, for Event Hubs clients" },
+	END,
+};
+static const struct hf_cli_arg token_args[] = {
+	LOGIN,
+	{ "--duration", "--du", "duration", HF_CLI_INT, false, "SECONDS", "how long it is valid (default 3600)" },
+	END,
+};
 static const struct hf_cli_arg policy_args[] = {
 	{ "--policy-name", "--pn", "name", HF_CLI_STR, false, "POLICY", "default iothubowner" },
 	END,
@@ -161,7 +179,7 @@ static struct hf_cli_cmd commands[] = {
 	{ "init", NULL, init_args, NULL, "write a configuration with certificates of its own, ready to serve",
 	  "holdfast-hub init myhub --host localhost", 0, hub_cli_init },
 	{ "serve", NULL, serve_args, NULL, "run the emulator in the foreground", "holdfast-hub serve -c myhub/hub.conf", 0, NULL },
-	{ "status", "status", NULL, NULL, "state of the emulator", NULL, 0, NULL },
+	{ "status", NULL, status_args, NULL, "state of the emulator", "holdfast-hub status --wait 10", 0, hub_cli_status },
 	{ "events", "events", events_args, "sequence:SEQ,enqueuedTime:TIME,deviceId:DEVICE,moduleId:MODULE,bodyBase64:BODY",
 	  "telemetry taken, oldest first", "holdfast-hub events --follow --json", HF_CLI_NO_TIMEOUT, NULL },
 	{ "query", NULL, query_args, NULL, "run a query over the registry",
@@ -201,7 +219,8 @@ static struct hf_cli_cmd commands[] = {
 	{ "method invoke", "method.invoke", method_args, NULL, "call a direct method",
 	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 610000, NULL },
 	{ "c2d send", "c2d.send", c2d_args, NULL, "queue a cloud-to-device message", "holdfast-hub c2d send -d dev0 --data hello", 0, NULL },
-	{ "clients list", "clients.list", NULL, "id:CLIENT,protocol:PROTOCOL,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections", NULL, 0, NULL },
+	{ "clients list", "clients.list", NULL, "id:CLIENT,protocol:PROTOCOL,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections",
+	  "holdfast-hub clients list", 0, NULL },
 	{ "clients disconnect", "clients.disconnect", ident_args, NULL, "close one identity's connection",
 	  "holdfast-hub clients disconnect -d dev0", 0, NULL },
 	{ "fault add", "fault.add", fault_add_args, NULL, "let operations fail on purpose",
@@ -213,7 +232,11 @@ static struct hf_cli_cmd commands[] = {
 	  "holdfast-hub policy show --pn service", 0, NULL },
 	{ "portal key", "portal.key", portal_args, NULL, "the portal's address and the key that signs in once",
 	  "holdfast-hub portal key", 0, NULL },
-	{ "counters", "counters", NULL, NULL, "all counters", NULL, 0, NULL },
+	{ "connection-string", NULL, connection_args, NULL, "print what a client logs in with, for scripts",
+	  "holdfast-hub connection-string -d dev0", 0, hub_cli_connection_string },
+	{ "token", NULL, token_args, NULL, "print a shared access signature token", "holdfast-hub token -d dev0 --duration 600", 0,
+	  hub_cli_token },
+	{ "counters", "counters", NULL, NULL, "all counters", "holdfast-hub counters --json", 0, NULL },
 	{ "log level", "log.level", level_args, NULL, "show or set the log level", "holdfast-hub log level debug", 0, NULL },
 	{ 0 },
 };

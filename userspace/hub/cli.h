@@ -8,6 +8,11 @@
 struct hf_cli hub_cli(int (*serve)(const struct hf_cli *cli, const json_t *args));
 /* init: a directory with configuration, root and server certificate. */
 int hub_cli_init(const struct hf_cli *cli, const json_t *args);
+/* status: waits for a hub that is starting, with --wait. */
+int hub_cli_status(const struct hf_cli *cli, const json_t *args);
+/* connection-string, token: of a device, a module or a policy. */
+int hub_cli_connection_string(const struct hf_cli *cli, const json_t *args);
+int hub_cli_token(const struct hf_cli *cli, const json_t *args);
 /* query: rows, or with --ids what identifies them. */
 int hub_cli_query(const struct hf_cli *cli, const json_t *args);
 /* import: sends a file of identities in parts. export: prints such a file. */

@@ -95,7 +95,7 @@ static int write_conf(const struct init *i)
 
 	hf_buf_printf(&text, "# written by holdfast-hub init\n"
 			     "hub: { host = \"%s\"; };\n"
-			     "listen: { mqtt = \"%s:8883\"; https = \"%s:443\"; };\n"
+			     "listen: { mqtt = \"%s:8883\"; amqp = \"%s:5671\"; https = \"%s:443\"; };\n"
 			     "tls: {\n"
 			     "\tcert_file = \"%s/hub.pem\";\n"
 			     "\tkey_file = \"%s/hub.key\";\n"
@@ -103,7 +103,7 @@ static int write_conf(const struct init *i)
 			     "};\n"
 			     "control: { socket = \"%s/hub.sock\"; };\n"
 			     "storage: { dir = \"%s/data\"; };\n",
-		      i->host, i->listen, i->listen, i->dir, i->dir, i->dir, i->dir, i->dir);
+		      i->host, i->listen, i->listen, i->listen, i->dir, i->dir, i->dir, i->dir, i->dir);
 	return text.err ? fail(i, "hub.conf", "out of memory") : write_file(i, "hub.conf", hf_buf_span(&text), 0644);
 }
 
@@ -161,8 +161,8 @@ int hub_cli_init(const struct hf_cli *cli, const json_t *args)
 	if (code == HF_EXIT_OK && cli->json)
 		code = print_json(&i);
 	else if (code == HF_EXIT_OK)
-		printf("%s/hub.conf is ready. Next:\n  holdfast-hub serve -c %s/hub.conf\n  export HOLDFAST_HUB_SOCKET=%s/hub.sock\n"
-		       "Clients trust %s/ca.pem.\n", i.dir, i.dir, i.dir, i.dir);
+		printf("ready; next:\n  export HOLDFAST_HUB_SOCKET=%s/hub.sock\n  holdfast-hub serve -c %s/hub.conf\n"
+		       "clients trust %s/ca.pem\n", i.dir, i.dir, i.dir);
 	if (i.fd >= 0)
 		close(i.fd);
 	free(i.dir);
