@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The emulator's model: registry rules, twins, events, C2D, methods, and what survives kill -9. */
+#include "core/clock.h"
 #include "core/util.h"
 #include "hub/model.h"
 
@@ -20,12 +21,13 @@ struct world {
 	struct hub_wait wait;
 	int err;
 	unsigned notes;
+	uint32_t max_age_s;
 	int64_t desired;
 };
 
 static void open_model(struct world *w, uint64_t max_bytes)
 {
-	struct hub_model_cfg cfg = { .dir = w->dir, .host = "hub.test", .max_bytes = max_bytes };
+	struct hub_model_cfg cfg = { .dir = w->dir, .host = "hub.test", .max_bytes = max_bytes, .max_age_s = w->max_age_s };
 
 	assert_int_equal(hf_loop_create(&w->loop), 0);
 	assert_int_equal(hub_model_open(w->loop, &cfg, &w->m), 0);
@@ -398,6 +400,79 @@ static void keep_silent(void *arg, const char *name, const char *rid, struct hf_
 	(void)arg, (void)name, (void)rid, (void)payload;
 }
 
+static void look(void *arg)
+{
+	hf_loop_stop(((struct world *)arg)->loop);
+}
+
+/* Runs the loop until the oldest event is the one with this number. */
+static void wait_first(struct world *w, uint64_t seq)
+{
+	struct hf_timer *t;
+
+	assert_int_equal(hf_timer_create(w->loop, look, w, &t), 0);
+	hf_timer_start(t, 2, 2);
+	for (unsigned i = 0; hub_event_first(w->m) != seq; i++) {
+		assert_true(i < 2000);
+		hf_loop_run(w->loop);
+	}
+	hf_timer_destroy(&t);
+}
+
+static void append(struct world *w, const char *id, unsigned n)
+{
+	uint64_t seq;
+
+	while (n-- > 0)
+		assert_int_equal(hub_event_append(w->m, find(w, id), "sas", hf_span("", 0), hf_span_str("x"), "Telemetry", &seq), 0);
+	assert_int_equal(commit(w), 0);
+}
+
+/* Goes by the clock, while nothing comes; numbers go on after it, also over a restart. */
+static void test_retention_by_age(void **state)
+{
+	struct hf_clock_fake clock = { .mono_ms = 1, .boot_ms = 1, .wall_ms = 1800000000000 };
+	struct world *w = *state;
+	struct hub_event_tail tail;
+	struct hub_error err;
+
+	hf_clock_fake(&clock);
+	assert_int_equal(put(w, "d", NULL, "{}", NULL, &err), 0);
+	append(w, "d", 5000);		/* more than one slice */
+	clock.wall_ms += 50000;
+	hf_clock_fake(&clock);
+	append(w, "d", 5);
+	w->max_age_s = 100;
+	close_model(w);
+	open_model(w, 0);
+	clock.wall_ms += 50001;
+	hf_clock_fake(&clock);
+	wait_first(w, 5001);
+	for (unsigned p = 0; p < HUB_PARTITIONS; p++) {
+		hub_event_partition(w->m, p, &tail);
+		if (!tail.is_empty)
+			assert_int_equal(tail.begin_seq, 5000);
+	}
+	clock.wall_ms += 50001;
+	hf_clock_fake(&clock);
+	close_model(w);
+	open_model(w, 0);
+	wait_first(w, 5006);
+	close_model(w);
+	open_model(w, 0);
+	assert_int_equal(hub_event_first(w->m), 5006);
+	assert_int_equal(hub_event_end(w->m), 5006);
+	for (unsigned p = 0; p < HUB_PARTITIONS; p++) {
+		hub_event_partition(w->m, p, &tail);
+		assert_true(tail.is_empty);
+		assert_true(tail.next_seq == 0 || (tail.next_seq == 5005 && tail.begin_seq == 5005));
+	}
+	append(w, "d", 1);
+	assert_int_equal(hub_event_first(w->m), 5006);
+	assert_int_equal(hub_event_end(w->m), 5007);
+	hf_clock_fake(NULL);
+}
+
 static void test_methods(void **state)
 {
 	struct world *w = *state;
@@ -511,6 +586,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_partitions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sparse_partition, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_retention_by_age, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sorted, setup, teardown),

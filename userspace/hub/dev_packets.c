@@ -177,7 +177,7 @@ static int take_event(struct hub_session *s, const struct hf_topic *t, const str
 		return drop(s, HUB_M_AUTH_REFUSED, "identity was deleted");
 	r = hub_event_append(s->dev->model, ident, s->auth_type, hf_buf_span(&bag), p->body, "Telemetry", &seq);
 	if (r != 0)
-		return drop(s, HUB_M_OVERSIZE, hf_strerror(r));
+		return drop(s, HUB_M_UNANSWERED, hf_strerror(r));
 	hf_metric_add(HUB_M_EVENTS, 1);
 	return 0;
 }

@@ -110,6 +110,7 @@ int hub_events_load(struct hub_model *m)
 	struct hf_span key, value;
 	struct hf_cursor *cur;
 	struct hf_txn *txn;
+	bool is_empty = true;
 	int r = hf_txn_begin(m->events, false, &txn);
 
 	if (r != 0)
@@ -119,58 +120,25 @@ int hub_events_load(struct hub_model *m)
 	if (r == 0) {
 		if (hf_cursor_last(cur, &key, &value) == 0)
 			m->next_seq = hub_key_seq(key) + 1;
-		if (hf_cursor_seek(cur, hf_span("", 1), &key, &value) == 0)
+		is_empty = hf_cursor_seek(cur, hf_span("", 1), &key, &value) != 0;
+		if (!is_empty)
 			m->first_seq = hub_key_seq(key);
 		hf_cursor_close(&cur);
 	}
 	if (r == 0)
 		r = load_partitions(m, txn);
+	/* Retention may have taken all events. */
+	for (unsigned i = 0; i < HUB_PARTITIONS; i++)
+		m->next_seq = hf_max(m->next_seq, m->partitions[i].last_seq + 1);
+	if (is_empty)
+		m->first_seq = m->next_seq;
 	hub_events_committed(m, true);
 	m->new_events = false;
 	hf_txn_abort(&txn);
 	return r;
 }
 
-static int drop_oldest(struct hub_model *m, size_t *freed)
-{
-	struct hub_event e;
-	struct hf_span value;
-	uint8_t key[8];
-	int r;
-
-	hub_seq_key(m->first_seq, key);
-	r = hf_txn_get(m->event_txn, HUB_T_EVENT, hf_span(key, 8), &value);
-	if (r == 0)
-		r = hub_event_parse(m->first_seq, value, &e);
-	if (r == 0) {
-		m->partitions[e.partition].first = e.partition_seq + 1;
-		*freed += value.len + 32;
-		r = hf_txn_del(m->event_txn, HUB_T_EVENT, hf_span(key, 8));
-	}
-	if (r == 0 || r == HF_ENOTFOUND)
-		m->first_seq++;
-	return r == HF_ENOTFOUND ? 0 : r;
-}
-
-/* Frees the oldest events when over three quarters are used: pages come back only two commits later, so there
- * must be room meanwhile. The newest stays, it carries the sequence number across a restart. */
-static int retain(struct hub_model *m)
-{
-	struct hf_db_usage u;
-	size_t want, freed = 0;
-	uint64_t before = m->first_seq;
-	int r = hf_db_usage(m->event_txn, &u);
-
-	if (r != 0 || u.used_pages < u.map_pages / 4 * 3)
-		return r;
-	want = hf_min(m->max_event_bytes / 16, (size_t)2 * TURN_MAX);
-	while (r == 0 && freed < want && m->first_seq + 1 < m->next_seq)
-		r = drop_oldest(m, &freed);
-	hf_log(HF_LOG_DEBUG, "hub.retention", "dropped the %llu oldest events", (unsigned long long)(m->first_seq - before));
-	return r;
-}
-
-static int event_txn(struct hub_model *m)
+int hub_event_txn(struct hub_model *m)
 {
 	int r;
 
@@ -183,7 +151,7 @@ static int event_txn(struct hub_model *m)
 	if (m->event_txn)
 		return 0;
 	r = hf_txn_begin(m->events, true, &m->event_txn);
-	return r == 0 ? retain(m) : r;
+	return r == 0 ? hub_retain_size(m) : r;
 }
 
 /* Into the open transaction. */
@@ -229,7 +197,7 @@ static int append(struct hub_model *m, const struct hub_ident *ident, const char
 int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
 		     struct hf_span body, const char *message_source, uint64_t *ret_seq)
 {
-	int r = bag.len + body.len > HF_MSG_MAX_SIZE ? HF_ELIMIT : event_txn(m);
+	int r = bag.len + body.len > HF_MSG_MAX_SIZE ? HF_ELIMIT : hub_event_txn(m);
 
 	if (r == 0)
 		r = append(m, ident, auth_type, bag, body, message_source);
@@ -246,7 +214,7 @@ int hub_event_append_all(struct hub_model *m, const struct hub_ident *ident, con
 
 	for (size_t i = 0; i < n; i++)
 		bytes += parts[i].bag.len + parts[i].body.len;
-	r = bytes > HF_MSG_MAX_SIZE ? HF_ELIMIT : event_txn(m);
+	r = bytes > HF_MSG_MAX_SIZE ? HF_ELIMIT : hub_event_txn(m);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = append(m, ident, auth_type, parts[i].bag, parts[i].body, message_source);
 	return r;

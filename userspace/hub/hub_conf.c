@@ -23,6 +23,8 @@ static const struct hf_conf_row rows[] = {
 	ROW("storage.durability", ENUM, durability, "process", 0, 0, durability_names, 0,
 	    "process = survives kill -9; sync = also a power cut"),
 	ROW("storage.max_bytes", SIZE, max_bytes, "4 GiB", 64ll << 20, 1ll << 40, NULL, 0, "disk budget; the oldest events go first"),
+	ROW("retention.max_age_secs", INT, max_age_s, "86400", 0, 30ll * 86400, NULL, 0,
+	    "older events go, the oldest first; 0 = only storage.max_bytes counts"),
 	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "connections of each protocol, MQTT and AMQP, at once"),
 	ROW("limits.throttle", ENUM, throttle, "off", 0, 0, throttle_names, 0, "s1 = the request limits of one S1 unit; off = none"),
 	ROW("portal.session_idle_secs", INT, portal_idle_s, "1800", 1, 86400, NULL, 0, "a portal session ends when unused for that long"),

@@ -23,6 +23,7 @@
 	X(HUB_M_AMQP_DETACHED, "amqp_links_detached_total", HF_METRIC_COUNTER, "AMQP links and connections cut by the hub") \
 	X(HUB_M_AMQP_REJECTED, "amqp_rejected_total", HF_METRIC_COUNTER, "messages and twin requests over AMQP that were refused") \
 	X(HUB_M_AMQP_UNSENT, "amqp_unsent_total", HF_METRIC_COUNTER, "messages the AMQP peer had no link or credit for") \
+	X(HUB_M_EVENTS_DROPPED, "events_dropped_total", HF_METRIC_COUNTER, "events that retention dropped, by size or age") \
 	X(HUB_M_UNANSWERED, "mqtt_unanswered_total", HF_METRIC_COUNTER, "connections closed because an answer was not possible") \
 	X(HUB_M_EVENTS_MISSED, "events_missed_total", HF_METRIC_COUNTER, "events that retention dropped before a reader got them") \
 	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")               \

@@ -431,7 +431,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	if (r != 0)
 		return r;
 	m->loop = loop;
-	m->sync = cfg->sync;
+	m->max_age_ms = (int64_t)cfg->max_age_s * 1000;
 	hub_throttle_init(&m->throttle, cfg->throttle);
 	m->next_rid = hf_random_u64() & 0xffffff;
 	hf_list_init(&m->waits);
@@ -453,6 +453,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 		r = open_dbs(m, cfg);
 	if (r == 0)
 		r = load(m);
+	if (r == 0)
+		r = hub_retention_start(m);
 	if (r != 0) {
 		hf_log(HF_LOG_ERR, "hub.open", "storage %s: %s", cfg->dir, hf_strerror(r));
 		hub_model_close(&m);
@@ -506,6 +508,7 @@ void hub_model_close(struct hub_model **pm)
 	m->closing = true;
 	hf_task_cancel(&m->task);
 	hf_timer_destroy(&m->tick);
+	hf_timer_destroy(&m->retention);
 	if (m->sinks)
 		hub_methods_fini(m);
 	if (m->state && m->events)

@@ -76,7 +76,7 @@ struct hub_model {
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
-	bool sync, closing, armed;
+	bool closing, armed;
 
 	struct hf_map *idents;			/* id -> struct hub_entry */
 	struct hub_entry **devices;		/* sorted by device id */
@@ -94,6 +94,8 @@ struct hub_model {
 	uint64_t next_seq, first_seq, committed_end, committed_first;
 	struct hub_partition partitions[HUB_PARTITIONS], committed[HUB_PARTITIONS];
 	size_t turn_bytes, max_event_bytes;
+	int64_t max_age_ms;			/* of events; 0 = no bound */
+	struct hf_timer *retention;
 	bool new_events, new_scopes;		/* listeners are told after the commit */
 	int turn_err;				/* of a commit in the middle of a turn */
 
@@ -173,6 +175,10 @@ void hub_configs_removed(struct hub_configs *c, const struct hub_entry *e);	/* i
 int hub_events_load(struct hub_model *m);
 int hub_partitions_write(struct hub_model *m);	/* before the commit of event_txn */
 void hub_events_committed(struct hub_model *m, bool ok);	/* after it */
+int hub_event_txn(struct hub_model *m);			/* m->event_txn is open, with room */
+/* retention.c: before events are taken; and by the clock, until m->retention is destroyed. */
+int hub_retain_size(struct hub_model *m);
+int hub_retention_start(struct hub_model *m);
 int hub_event_parse(uint64_t seq, struct hf_span value, struct hub_event *ret_event);
 void hub_seq_key(uint64_t seq, uint8_t out[8]);
 uint64_t hub_key_seq(struct hf_span key);
