@@ -17,6 +17,7 @@
 static struct hf_amqp_codec *codec;
 static struct hf_buf wire = { .cap = 2u << 20 };
 static struct hub_amqp_out out;
+static const struct hub_event_tail tail = { .next_seq = 9, .last_offset = 1300, .last_enqueued_ms = 1769853600123 };
 
 static int setup(void **state)
 {
@@ -189,7 +190,11 @@ static void a_reader_gets_the_event_with_its_stamps(void **state)
 	struct hf_amqp_msg got;
 
 	(void)state;
-	assert_int_equal(hub_amqp_out_event(&out, &e), 0);
+	assert_int_equal(hub_amqp_out_event(&out, &e, &tail), 0);
+	assert_int_equal(out.msg.n_delivery, 4);
+	assert_text(hf_amqp_find(out.msg.delivery, 4, "last_enqueued_sequence_number"), HF_AMQP_LONG, "8");
+	assert_text(hf_amqp_find(out.msg.delivery, 4, "last_enqueued_offset"), HF_AMQP_STRING, "1300");
+	assert_text(hf_amqp_find(out.msg.delivery, 4, "last_enqueued_time_utc"), HF_AMQP_TIME, "2026-01-31T10:00:00.123Z");
 	got = over_the_wire(&out.msg);
 	assert_int_equal(got.n_annotations, HF_ARRAY_LEN(rows));
 	for (size_t i = 0; i < HF_ARRAY_LEN(rows); i++)
@@ -213,7 +218,7 @@ static void long_bags_keep_every_name(void **state)
 	for (unsigned i = 0; i < 20000; i++)
 		hf_buf_printf(&bag, "%s%x=%u", i ? "&" : "", i % 10000, i);
 	e.bag = hf_buf_span(&bag);
-	assert_int_equal(hub_amqp_out_event(&out, &e), 0);
+	assert_int_equal(hub_amqp_out_event(&out, &e, &tail), 0);
 	assert_int_equal(out.msg.n_properties, 10000);
 	for (unsigned i = 0; i < 10000; i++) {
 		char name[16], value[16];
@@ -224,9 +229,9 @@ static void long_bags_keep_every_name(void **state)
 		assert_true(hf_span_is(out.msg.properties[i].value.s, value));
 	}
 	e.bag = hf_span_str("a=%zz");
-	assert_int_equal(hub_amqp_out_event(&out, &e), HF_ECORRUPT);
+	assert_int_equal(hub_amqp_out_event(&out, &e, &tail), HF_ECORRUPT);
 	e.bag = hf_span(NULL, 0);
-	assert_int_equal(hub_amqp_out_event(&out, &e), 0);
+	assert_int_equal(hub_amqp_out_event(&out, &e, &tail), 0);
 	assert_int_equal(out.msg.n_properties, 0);
 }
 

@@ -368,6 +368,10 @@ int hf_amqp_encode(struct hf_amqp_codec *c, const struct hf_amqp_msg *msg, struc
 		pn_message_set_expiry_time(m, msg->expiry_ms);
 	if (msg->creation_ms)
 		pn_message_set_creation_time(m, msg->creation_ms);
+	if (msg->n_delivery) {
+		put_map(pn_message_instructions(m), msg->delivery, msg->n_delivery, true);
+		pn_data_exit(pn_message_instructions(m));
+	}
 	if (msg->n_annotations) {
 		put_map(pn_message_annotations(m), msg->annotations, msg->n_annotations, true);
 		pn_data_exit(pn_message_annotations(m));

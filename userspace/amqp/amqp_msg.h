@@ -33,6 +33,8 @@ struct hf_amqp_msg {
 	int64_t expiry_ms, creation_ms;			/* 0 = absent */
 	struct hf_amqp_field *annotations, *properties;	/* message annotations; application properties */
 	unsigned n_annotations, n_properties;
+	const struct hf_amqp_field *delivery;		/* delivery annotations, encoding only */
+	unsigned n_delivery;
 	enum hf_amqp_body body_kind;
 	struct hf_span body;				/* DATA: all data sections joined */
 	struct hf_amqp_value value;			/* VALUE */

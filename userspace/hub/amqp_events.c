@@ -65,11 +65,13 @@ static void count_missed(const struct reader *r, uint64_t n)
 static int send_event(struct reader *r, const struct hub_event *e)
 {
 	struct hub_amqp_out *out = &r->events->out;
+	struct hub_event_tail tail;
 	int err;
 
 	if (r->n_unsettled >= MAX_UNSETTLED || hf_amqp_credit(r->link->link) <= 0)
 		return HF_EFULL;
-	err = hub_amqp_out_event(out, e);
+	hub_event_partition(r->events->head->model, r->partition, &tail);
+	err = hub_amqp_out_event(out, e, &tail);
 	if (err == 0)
 		err = hf_amqp_send(r->link->link, hf_span(NULL, 0), &out->msg, 0);
 	if (err != 0)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "hub/amqp_props.h"
+#include "core/clock.h"
 #include "core/util.h"
 
 #include <errno.h>
 #include <holdfast/err.h>
+#include <stdio.h>
 
 /* Where each system property of a bag stands in a message. */
 enum place { ID, TEXT, TIME, ANNOTATION, PROPERTY, CLAIM /* of an origin: never shown */ };
@@ -328,7 +330,23 @@ static struct hf_span text_since(const struct hub_amqp_out *o, size_t before)
 	return hf_span_skip(hf_buf_span(&o->text), before);
 }
 
-int hub_amqp_out_event(struct hub_amqp_out *o, const struct hub_event *e)
+/* "Last enqueued event properties": clients that asked for them read them, the others do not mind. */
+static void tell_tail(struct hub_amqp_out *o, const struct hub_event_tail *tail)
+{
+	const struct hf_amqp_field fields[] = {
+		{ hf_span_str("last_enqueued_sequence_number"), HF_AMQP_NUM(HF_AMQP_LONG, (int64_t)tail->next_seq - 1) },
+		{ hf_span_str("last_enqueued_offset"), HF_AMQP_STR(o->last_offset) },
+		{ hf_span_str("last_enqueued_time_utc"), HF_AMQP_NUM(HF_AMQP_TIME, tail->last_enqueued_ms) },
+		{ hf_span_str("runtime_info_retrieval_time_utc"), HF_AMQP_NUM(HF_AMQP_TIME, hf_clock_wall_ms()) },
+	};
+
+	_Static_assert(sizeof fields == sizeof o->delivery, "a field for each");
+	memcpy(o->delivery, fields, sizeof fields);
+	o->msg.delivery = o->delivery;
+	o->msg.n_delivery = HF_ARRAY_LEN(fields);
+}
+
+int hub_amqp_out_event(struct hub_amqp_out *o, const struct hub_event *e, const struct hub_event_tail *tail)
 {
 	struct hf_span device, module = e->ident;
 	bool is_module = hf_span_cut(&module, '/', &device);
@@ -355,6 +373,8 @@ int hub_amqp_out_event(struct hub_amqp_out *o, const struct hub_event *e)
 	annotate(o, "iothub-message-source", text_value(e->source));
 	if (e->model_id.len)
 		annotate(o, "dt-dataschema", text_value(e->model_id));
+	snprintf(o->last_offset, sizeof o->last_offset, "%llu", (unsigned long long)tail->last_offset);
+	tell_tail(o, tail);
 	o->msg.body_kind = HF_AMQP_BODY_DATA;
 	o->msg.body = e->body;
 	return o->text.err;

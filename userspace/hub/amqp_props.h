@@ -17,16 +17,18 @@ bool hub_amqp_uuid(const char *text, uint8_t out[16]);
 /* A message on its way out: holds what msg points into, to be used again from message to message. */
 struct hub_amqp_out {
 	struct hf_amqp_msg msg;
-	struct hf_amqp_field annotations[16], *properties;
+	struct hf_amqp_field annotations[16], delivery[4], *properties;
 	uint32_t *slots;		/* hash table of properties by name: index + 1 */
 	size_t n_slots, cap;		/* in use (a power of two); room in both arrays */
 	struct hf_buf text;
 	uint8_t uuid[16];
+	char last_offset[24];
 };
 void hub_amqp_out_init(struct hub_amqp_out *o);
 void hub_amqp_out_fini(struct hub_amqp_out *o);
 /* o->msg becomes the message as a device gets it; o->uuid is its lock token, to be the delivery tag (2.5). Borrows from
  * c as well. HF_ECORRUPT, -ENOMEM. */
 int hub_amqp_out_c2d(struct hub_amqp_out *o, const struct hub_c2d *c);
-/* o->msg becomes the event as Event Hubs clients get it (3.2, 5). Borrows from e as well. HF_ECORRUPT, -ENOMEM. */
-int hub_amqp_out_event(struct hub_amqp_out *o, const struct hub_event *e);
+/* o->msg becomes the event as Event Hubs clients get it (3.2), and tells them how far the partition is by now: tail.
+ * Borrows from e as well. HF_ECORRUPT, -ENOMEM. */
+int hub_amqp_out_event(struct hub_amqp_out *o, const struct hub_event *e, const struct hub_event_tail *tail);
