@@ -71,6 +71,10 @@ static const struct rest_route routes[] = {
 	{ "GET", "devices/{D}/modules/{M}/deviceAndModuleInDeviceScope", SCOPE_CALLER, rest_scope_one, REST_SCOPE },
 	{ "POST", "devices/{D}/modules/{M}/devicesAndModulesInTargetDeviceScope", SCOPE_CALLER, rest_scope_target_list, REST_SCOPE },
 	{ "POST", "devices/{D}/modules/{M}/getDeviceAndModuleOnBehalfOf", SCOPE_CALLER, rest_scope_on_behalf, REST_SCOPE },
+	{ "PUT", "devices/{D}/modules/{M}/putModuleOnBehalfOf", SCOPE_CALLER, rest_behalf_put, REST_SCOPE },
+	{ "POST", "devices/{D}/modules/{M}/getModuleOnBehalfOf", SCOPE_CALLER, rest_behalf_get, REST_SCOPE },
+	{ "POST", "devices/{D}/modules/{M}/getModulesOnTargetDevice", SCOPE_CALLER, rest_behalf_list, REST_SCOPE },
+	{ "POST", "devices/{D}/modules/{M}/deleteModuleOnBehalfOf", SCOPE_CALLER, rest_behalf_delete, REST_SCOPE },
 };
 
 /* --- answers ---------------------------------------------------------------------------------------------- */

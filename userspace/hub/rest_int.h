@@ -115,6 +115,13 @@ void rest_scope_list(struct rest_req *q);
 void rest_scope_one(struct rest_req *q);
 void rest_scope_target_list(struct rest_req *q);
 void rest_scope_on_behalf(struct rest_req *q);
+/* The device at the start of the body's authChain, which must end with the caller; NULL: 401 was answered. */
+const struct hub_ident *rest_chain_target(struct rest_req *q);
+/* rest_behalf.c */
+void rest_behalf_put(struct rest_req *q);
+void rest_behalf_get(struct rest_req *q);
+void rest_behalf_list(struct rest_req *q);
+void rest_behalf_delete(struct rest_req *q);
 /* rest_query.c */
 void rest_query(struct rest_req *q);
 /* rest_device.c */

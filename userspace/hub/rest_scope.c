@@ -195,13 +195,21 @@ void rest_scope_one(struct rest_req *q)
 
 /* --- second generation ------------------------------------------------------------------------------------ */
 
+/* Is b the next link after a? A module's own device may stand between the module and the device's parent. */
+static bool is_next(const struct hub_ident *a, const struct hub_ident *b, bool after_module)
+{
+	if (!b->enabled || (after_module && a == b))
+		return b->enabled;
+	return b->is_edge && *a->parent_scope && strcmp(a->parent_scope, b->device_scope) == 0;
+}
+
 /* Walks "target;parent;...;actor": each must be the parent of the one before, the last the caller. Returns the
  * target's device, NULL when the chain does not hold. A target may be "D/M". */
 static const struct hub_ident *chain_target(struct rest_req *q)
 {
 	struct hf_span rest = hf_span_str(json_string_value(json_object_get(q->body, "authChain"))), part;
 	const struct hub_ident *target = NULL, *below = NULL, *at = NULL;
-	bool more = true;
+	bool more = true, is_module = false;
 
 	for (unsigned n = 0; more; n++) {
 		struct hf_span device;
@@ -211,10 +219,9 @@ static const struct hub_ident *chain_target(struct rest_req *q)
 			break;		/* a ';' at the end */
 		device = part;
 		if (n == 0)
-			hf_span_cut(&part, '/', &device);
+			is_module = hf_span_cut(&part, '/', &device);
 		at = hub_ident_find(q->m, device);
-		if (!at || at->module_id || (n && (!at->is_edge || !*below->parent_scope ||
-						   strcmp(below->parent_scope, at->device_scope) != 0)))
+		if (!at || at->module_id || (n && !is_next(below, at, is_module && n == 1)))
 			return NULL;
 		if (n == 0)
 			target = at;
@@ -223,7 +230,7 @@ static const struct hub_ident *chain_target(struct rest_req *q)
 	return at && strcmp(at->device_id, q->device) == 0 ? target : NULL;
 }
 
-static const struct hub_ident *target_or_refuse(struct rest_req *q)
+const struct hub_ident *rest_chain_target(struct rest_req *q)
 {
 	const struct hub_ident *t = chain_target(q);
 
@@ -246,7 +253,7 @@ void rest_scope_target_list(struct rest_req *q)
 		rest_refuse(q, 400, 400004, "ArgumentInvalid", "pageSize is 0 to %d; links are used as given", REST_MAX_PAGE);
 		return;
 	}
-	t = target_or_refuse(q);
+	t = rest_chain_target(q);
 	if (!t)
 		return;
 	if (!t->is_edge) {
@@ -264,7 +271,7 @@ void rest_scope_on_behalf(struct rest_req *q)
 {
 	const char *device = json_string_value(json_object_get(q->body, "targetDeviceId"));
 	const char *module = json_string_value(json_object_get(q->body, "targetModuleId"));
-	const struct hub_ident *t = target_or_refuse(q), *d;
+	const struct hub_ident *t = rest_chain_target(q), *d;
 
 	if (!t)
 		return;
