@@ -14,6 +14,9 @@ const connectionString = JSON.parse(fs.readFileSync(hub)).eventHubConnectionStri
 const say = (o) => process.stdout.write(JSON.stringify(o) + '\n');
 const running = new Map();	// name -> {client, subscription}
 
+const waiting = [];	// handlers that hold the reader up until 'go'
+let free = false;
+
 const client = (group) => new EventHubConsumerClient(group || '$Default', connectionString, {
 	loadBalancingOptions: {strategy: 'greedy', updateIntervalInMs: 500},
 	webSocketOptions: transport === 'amqp-ws' ? {webSocket: require('ws')} : undefined,
@@ -44,6 +47,7 @@ const commands = {
 			processEvents: async (events, context) => {
 				if (events.length) say({event: 'events', name: c.name, partition: context.partitionId, last: context.lastEnqueuedEventProperties,
 					events: events.map(c.brief ? brief : plain)});
+				if (c.hold && events.length && !free) await new Promise((go) => waiting.push(go));
 			},
 			processError: async (e, context) => say({event: 'problem', name: c.name, partition: context.partitionId, code: e.code, message: e.message}),
 		};
@@ -53,6 +57,11 @@ const commands = {
 			reader.subscribe(c.partition, handlers, options);
 		running.set(c.name, {reader, subscription});
 		return {event: 'subscribed', name: c.name};
+	},
+	go: async () => {
+		free = true;
+		waiting.forEach((go) => go());
+		return {event: 'going'};
 	},
 	unsubscribe: async (c) => {
 		const {reader, subscription} = running.get(c.name);
