@@ -186,6 +186,30 @@ def test_query_ids_feed_child_list(lab):
     assert refused(lab, "query", "-q", "SELECT nonsense FROM", "--ids")
 
 
+def test_deployments(lab, tmp_path):
+    one(lab, "device", "create", "-d", "dep", "--ee")
+    agent = {"modules": {"filter": {"type": "docker", "env": {"A": {"value": "1"}}, "settings": {"image": "f:1", "createOptions": "{}"}}},
+             "systemModules": {}}
+    content = {"modulesContent": {
+        "$edgeAgent": {"properties.desired": agent}, "$edgeHub": {"properties.desired": {"storeAndForwardConfiguration": {"timeToLiveSecs": 60}}},
+        "filter": {"properties.desired": {"rate": 5}, "properties.desired.deep.er": True}}}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"content": content}), encoding="utf-8")		# as a configuration holds it
+    assert one(lab, "deployment", "apply", "-d", "dep", "-k", str(path)) == {"modules": ["$edgeAgent", "$edgeHub", "filter"]}
+    shown = hub(lab, "deployment", "show", "-d", "dep").stdout
+    assert json.loads(shown)["modulesContent"]["filter"] == {"properties.desired": {"rate": 5, "deep": {"er": True}}}
+    assert json.loads(shown)["modulesContent"]["$edgeAgent"] == {"properties.desired": agent}
+    path.write_text(shown, encoding="utf-8")
+    hub(lab, "deployment", "apply", "-d", "dep", "--content", str(path))
+    assert hub(lab, "deployment", "show", "-d", "dep").stdout == shown and one(lab, "deployment", "show", "-d", "dep") == json.loads(shown)
+    del content["modulesContent"]["filter"], agent["modules"]["filter"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert one(lab, "deployment", "apply", "-d", "dep", "--content", str(path)) == {"modules": ["$edgeAgent", "$edgeHub"]}
+    path.write_text('{"modules":{}}', encoding="utf-8")
+    assert "modulesContent" in refused(lab, "deployment", "apply", "-d", "dep", "--content", str(path))
+    assert "not an edge device" in refused(lab, "deployment", "show", "-d", "dev0")
+
+
 # --- traffic ------------------------------------------------------------------------------------------------------------------
 
 

@@ -107,6 +107,11 @@ static const struct hf_cli_arg twin_args[] = {
 	{ "--replace", NULL, "replace", HF_CLI_FLAG, false, "", "replace instead of patch" },
 	END,
 };
+static const struct hf_cli_arg content_args[] = {
+	DEVICE,
+	{ "--content", "-k", "content", HF_CLI_FILE, true, "FILE", "manifest: {\"modulesContent\": ...}; - reads standard input" },
+	END,
+};
 static const struct hf_cli_arg method_args[] = {
 	DEVICE,
 	MODULE(false),
@@ -216,6 +221,10 @@ static struct hf_cli_cmd commands[] = {
 	{ "twin show", "twin.show", ident_args, NULL, "a twin", "holdfast-hub twin show -d edge1 -m '$edgeHub' --json", 0, NULL },
 	{ "twin update", "twin.update", twin_args, NULL, "patch desired properties and tags",
 	  "holdfast-hub twin update -d dev0 --desired '{\"rate\":5}'", 0, NULL },
+	{ "deployment apply", "deployment.apply", content_args, NULL, "set the modules of an edge device and their desired properties",
+	  "holdfast-hub deployment apply --device-id edge1 --content manifest.json", 0, NULL },
+	{ "deployment show", NULL, device_args, NULL, "print an edge device's manifest, as deployment apply takes it",
+	  "holdfast-hub deployment show -d edge1 > manifest.json", 0, hub_cli_deployment_show },
 	{ "method invoke", "method.invoke", method_args, NULL, "call a direct method",
 	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 610000, NULL },
 	{ "c2d send", "c2d.send", c2d_args, NULL, "queue a cloud-to-device message", "holdfast-hub c2d send -d dev0 --data hello", 0, NULL },

@@ -13,6 +13,8 @@ int hub_cli_status(const struct hf_cli *cli, const json_t *args);
 /* connection-string, token: of a device, a module or a policy. */
 int hub_cli_connection_string(const struct hf_cli *cli, const json_t *args);
 int hub_cli_token(const struct hf_cli *cli, const json_t *args);
+/* deployment show: as a file for deployment apply. */
+int hub_cli_deployment_show(const struct hf_cli *cli, const json_t *args);
 /* query: rows, or with --ids what identifies them. */
 int hub_cli_query(const struct hf_cli *cli, const json_t *args);
 /* import: sends a file of identities in parts. export: prints such a file. */

@@ -211,6 +211,8 @@ static const struct hf_ctl_cmd commands[] = {
 	{ "module.list", true, "modules of a device, with keys", hub_ctl_module_list },
 	{ "import", true, "register many devices and modules", hub_ctl_import },
 	{ "export", true, "the registry as records for import, with keys", hub_ctl_export },
+	{ "deployment.apply", true, "set an edge device's modules and their desired properties", hub_ctl_deployment_apply },
+	{ "deployment.show", false, "an edge device's modules and their desired properties", hub_ctl_deployment_show },
 	{ "events", false, "telemetry taken, oldest first", hub_ctl_events },
 	{ "twin.show", false, "a twin", hub_ctl_twin_show },
 	{ "twin.update", true, "patch desired properties and tags", hub_ctl_twin_update },

@@ -50,6 +50,9 @@ void hub_ctl_list_children(void *arg, struct hf_ctl_call *call, const json_t *ar
 void hub_ctl_module_list(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_query(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_export(void *arg, struct hf_ctl_call *call, const json_t *args);
+/* ctl_content.c */
+void hub_ctl_deployment_apply(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_deployment_show(void *arg, struct hf_ctl_call *call, const json_t *args);
 /* ctl_traffic.c */
 void hub_ctl_events(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_on_event(void *arg);
