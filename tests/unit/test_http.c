@@ -179,6 +179,9 @@ struct world {
 	int reply_err, reply_status;
 	int64_t reply_date;
 	char reply_body[64];
+	uint64_t sunk, limit;		/* of the sink */
+	unsigned n_drops, n_ends;
+	size_t sent;			/* by the source */
 };
 
 static void on_later(void *arg)
@@ -207,12 +210,60 @@ static void on_stream_gone(void *arg)
 
 static const struct hf_http_stream_ops stream_ops = { .drained = on_stream_drained, .gone = on_stream_gone };
 
+#define SOURCE_LEN (5u << 20)
+
+static int source_read(void *arg, uint8_t *p, size_t cap, size_t *ret_n)
+{
+	struct world *w = arg;
+
+	memset(p, 'a' + (int)(w->sent >> 20), cap);
+	w->sent += cap;
+	*ret_n = cap;
+	return w->limit && w->sent > w->limit ? HF_ECORRUPT : 0;
+}
+
+static void source_end(void *arg)
+{
+	((struct world *)arg)->n_ends++;
+}
+
+static bool sink_write(void *arg, struct hf_span part)
+{
+	struct world *w = arg;
+
+	w->sunk += part.len;
+	return !w->limit || w->sunk <= w->limit;
+}
+
+static void sink_drop(void *arg)
+{
+	((struct world *)arg)->n_drops++;
+}
+
+static void choose_sink(void *arg, const struct hf_http_request *req, struct hf_http_sink *ret_sink)
+{
+	if (hf_span_starts(req->path, "/sink"))
+		*ret_sink = (struct hf_http_sink){ .arg = arg, .write = sink_write, .drop = sink_drop,
+						   .refuse = hf_span_is(req->path, "/sink/no") };
+}
+
 static void handler(void *arg, const struct hf_http_request *req, struct hf_http_exchange *x)
 {
 	hf_autobuf struct hf_buf text = HF_BUF_INIT(4096), name = HF_BUF_INIT(64);
 	struct world *w = arg;
 
 	w->n_requests++;
+	if (hf_span_is(req->path, "/source") || hf_span_is(req->path, "/broken")) {
+		hf_http_respond_source(x, 200, "text/plain", &(struct hf_http_source){ SOURCE_LEN, source_read, source_end, w }, NULL);
+		return;
+	}
+	if (req->sink) {
+		assert_ptr_equal(req->sink, w);
+		assert_int_equal(req->body.len, 0);
+		hf_buf_printf(&text, "sunk %llu", (unsigned long long)w->sunk);
+		hf_http_respond(x, 200, "text/plain", hf_buf_span(&text), NULL);
+		return;
+	}
 	if (hf_span_is(req->path, "/later")) {
 		w->kept = x;
 		hf_timer_start(w->later, 20, 0);
@@ -457,6 +508,138 @@ static void test_stream_slow_reader(void **state)
 	world_fini(&w);
 }
 
+/* Bodies beyond max_body, in one piece and in chunks; the connection goes on after them. */
+static void test_sink(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { .max_body = 100, .body_sink = choose_sink };
+	const char *in;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	in = talk(&w, "PUT /sink HTTP/1.1\r\n" H "Content-Length: 200000\r\nExpect: 100-continue\r\n\r\n", "100 Continue\r\n\r\n");
+	for (int i = 0; i < 199; i++) {
+		char part[1000];
+
+		memset(part, 'x', sizeof part);
+		assert_int_equal(send(w.fd, part, sizeof part, 0), sizeof part);
+	}
+	hf_buf_reset(&w.got);
+	{
+		char part[1001];
+
+		memset(part, 'x', sizeof part);
+		part[1000] = '\0';
+		in = talk(&w, part, "sunk 200000");
+	}
+	w.sunk = 0;
+	in = talk(&w, "PUT /sink HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+		  "POST /e HTTP/1.1\r\n" H "Content-Length: 2\r\n\r\nok", "POST|/e|ok");
+	assert_non_null(strstr(in, "sunk 5"));
+	in = talk(&w, "PUT /other HTTP/1.1\r\n" H "Content-Length: 101\r\n\r\n", "413");
+	assert_int_equal(w.n_drops, 0);
+	world_fini(&w);
+}
+
+/* A sink that takes nothing, or no more: the answer comes at once, then the end. */
+static void test_sink_refuses(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { .body_sink = choose_sink, .request_timeout_ms = 200 };
+	char text[4096] = "";
+	const char *in;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	in = talk(&w, "PUT /sink/no HTTP/1.1\r\n" H "Content-Length: 5000\r\nExpect: 100-continue\r\n\r\nsome of it", "sunk 0");
+	assert_null(strstr(in, "100 Continue"));
+	assert_non_null(strstr(in, "Connection: close"));
+	talk(&w, "GET /smuggled HTTP/1.1\r\n" H "\r\n", "never");
+	assert_true(w.saw_eof);
+	assert_int_equal(w.n_requests, 1);
+	world_fini(&w);
+	world_init(&w, &cfg);
+	w.limit = 1000;
+	snprintf(text, sizeof text, "PUT /sink HTTP/1.1\r\n" H "Content-Length: 3000\r\n\r\n%02000d", 7);
+	in = talk(&w, text, "sunk 2000");
+	assert_int_equal(w.n_requests, 1);
+	assert_int_equal(w.n_drops, 0);
+	world_fini(&w);
+}
+
+static void test_sink_drops(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { .body_sink = choose_sink, .request_timeout_ms = 30 };
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	talk(&w, "PUT /sink HTTP/1.1\r\n" H "Content-Length: 3000\r\n\r\nabc", "408");	/* too slow */
+	assert_int_equal(w.n_drops, 1);
+	assert_int_equal(w.sunk, 3);
+	world_fini(&w);
+	world_init(&w, &cfg);
+	talk(&w, "PUT /sink HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzz", "400");	/* malformed */
+	assert_int_equal(w.n_drops, 1);
+	world_fini(&w);
+	world_init(&w, &(struct hf_http_srv_cfg){ .body_sink = choose_sink });
+	talk(&w, "GET /1 HTTP/1.1\r\n" H "\r\nPUT /sink HTTP/1.1\r\n" H "Content-Length: 3000\r\n\r\nabc", "GET|/1|");
+	assert_int_equal(w.n_drops, 0);
+	world_fini(&w);		/* the server goes first */
+	assert_int_equal(w.n_requests, 1);
+	assert_int_equal(w.n_drops, 1);
+}
+
+static void test_source(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { .idle_timeout_ms = 100 };
+	const char *in;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	w.got.cap = 8 << 20;
+	in = talk(&w, "GET /source HTTP/1.1\r\n" H "\r\nGET /after HTTP/1.1\r\n" H "\r\n", "GET|/after|");
+	assert_non_null(strstr(in, "Content-Length: 5242880\r\n"));
+	assert_true(hf_buf_len(&w.got) > SOURCE_LEN);
+	assert_int_equal(w.sent, SOURCE_LEN);
+	assert_int_equal(w.n_ends, 1);
+	in = talk(&w, "HEAD /source HTTP/1.1\r\n" H "\r\n", "\r\n\r\n");
+	assert_non_null(strstr(in, "Content-Length: 5242880\r\n"));
+	assert_int_equal(w.n_ends, 2);
+	w.sent = 0;
+	w.limit = 1 << 20;
+	talk(&w, "GET /broken HTTP/1.1\r\n" H "\r\n", "never");	/* the source fails: no end of the body is faked */
+	assert_true(w.saw_eof && hf_buf_len(&w.got) < SOURCE_LEN);
+	assert_int_equal(w.n_ends, 3);
+	world_fini(&w);
+}
+
+/* A client that does not read its answer: bounded memory, and an end. */
+static void test_source_unread(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { .idle_timeout_ms = 50 };
+	const char *text = "GET /source HTTP/1.1\r\n" H "\r\n";
+	int small = 4096;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	setsockopt(w.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	assert_int_equal(send(w.fd, text, strlen(text), 0), strlen(text));
+	while (w.n_ends == 0 && w.ticks++ < 1000) {
+		struct hf_timer *t;
+
+		assert_int_equal(hf_timer_create(w.loop, on_stop, &w, &t), 0);
+		hf_timer_start(t, 5, 0);
+		hf_loop_run(w.loop);
+		hf_timer_destroy(&t);
+	}
+	assert_int_equal(w.n_ends, 1);
+	assert_true(w.sent < SOURCE_LEN);
+	world_fini(&w);
+}
+
 static void test_too_many(void **state)
 {
 	const struct hf_http_srv_cfg cfg = { .max_conns = 1 };
@@ -580,6 +763,11 @@ int main(void)
 		cmocka_unit_test(test_client_leaves),
 		cmocka_unit_test(test_stream),
 		cmocka_unit_test(test_stream_slow_reader),
+		cmocka_unit_test(test_sink),
+		cmocka_unit_test(test_sink_refuses),
+		cmocka_unit_test(test_sink_drops),
+		cmocka_unit_test(test_source),
+		cmocka_unit_test(test_source_unread),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_client),
 		cmocka_unit_test(test_client_over_tls),

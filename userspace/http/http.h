@@ -17,6 +17,22 @@ struct hf_http_request {
 	struct hf_span body;
 	bool keep_alive;
 	bool is_again;			/* after hf_http_later */
+	void *sink;			/* where the body went, body being empty; the handler's from now on */
+};
+/* Where one request's body goes instead of into memory. */
+struct hf_http_sink {
+	void *arg;			/* handed on as hf_http_request.sink; not NULL */
+	bool refuse;			/* take nothing of the body: the handler is called at once */
+	/* A part has come. False: no more of it is wanted, the handler is called at once. */
+	bool (*write)(void *arg, struct hf_span part);
+	void (*drop)(void *arg);	/* instead of the handler: the request ended before its body did */
+};
+/* Where a long answer comes from. read sets *ret_n to 1..cap or fails, which ends the connection. */
+struct hf_http_source {
+	uint64_t length;
+	int (*read)(void *arg, uint8_t *p, size_t cap, size_t *ret_n);
+	void (*end)(void *arg);		/* exactly once: it was sent, or the client left */
+	void *arg;
 };
 struct hf_http_srv;
 struct hf_http_exchange;	/* one request awaiting its answer; lives until responded or its client left */
@@ -28,6 +44,9 @@ struct hf_http_srv_cfg {
 	size_t max_head, max_body;	/* 0 = 16 KiB, 1 MiB; over: 431, 413 */
 	uint32_t idle_timeout_ms, request_timeout_ms;	/* 0 = 120 000, 30 000 (slow senders: 408) */
 	unsigned max_conns;		/* 0 = 4 096; over: closed and counted */
+	/* Asked when a body follows a head; may set *ret_sink, which is empty. With a sink max_body does not hold, and the
+	 * sender must bring 256 KiB in each request_timeout_ms. NULL: never. */
+	void (*body_sink)(void *arg, const struct hf_http_request *req, struct hf_http_sink *ret_sink);
 	void (*on_refused)(void *arg);	/* with the handler's arg, for each of hf_http_srv_refusals; may be NULL */
 };
 int hf_http_srv_create(struct hf_loop *loop, int listen_fd, const struct hf_http_srv_cfg *cfg,
@@ -42,9 +61,12 @@ bool hf_http_query(const struct hf_http_request *req, const char *name, struct h
 /* extra_headers: complete lines "Name: value\r\n..." or NULL. Safe if the client left meanwhile. Frees x. */
 void hf_http_respond(struct hf_http_exchange *x, int status, const char *content_type, struct hf_span body,
 		     const char *extra_headers);
+/* As hf_http_respond, with a body of any length; never more than some 256 KiB of it are in memory. */
+void hf_http_respond_source(struct hf_http_exchange *x, int status, const char *content_type,
+			    const struct hf_http_source *source, const char *extra_headers);
 /* For servers that misbehave on purpose. Each is for use within the handler.
  * Instead of an answer: the handler gets the same request again in ms milliseconds; UINT32_MAX: never, the client waits
- * until it leaves. x stays the server's until then. Not for requests that are upgraded. */
+ * until it leaves. x stays the server's until then. Not for requests that are upgraded or have a sink. */
 void hf_http_later(struct hf_http_exchange *x, uint32_t ms);
 /* Instead of an answer: ends the connection. Frees x. */
 void hf_http_drop(struct hf_http_exchange *x);

@@ -29,6 +29,12 @@ struct hf_http_reader {
 	bool has_digit, at_line_start;
 	struct hf_buf raw, body;
 	struct hf_http_head head;
+	/* A body follows head: who takes it? Leaves *ret_sink empty for `body`. NULL: all go there. */
+	void (*on_body)(void *arg, const struct hf_http_head *head, struct hf_http_sink *ret_sink);
+	void *on_body_arg;
+	struct hf_http_sink sink;	/* arg set: in use */
+	uint64_t sink_taken;
+	bool is_cut;		/* complete without (the rest of) its body: the sink wanted no more */
 	int refuse_status;	/* after an error: what to answer */
 	const char *reason;	/* and why, for the log */
 };

@@ -36,14 +36,24 @@ void hf_http_reader_init(struct hf_http_reader *r, bool is_request, size_t max_h
 
 void hf_http_reader_fini(struct hf_http_reader *r)
 {
+	struct hf_http_sink sink = r->sink;
+
+	memset(&r->sink, 0, sizeof r->sink);
+	if (sink.arg)
+		sink.drop(sink.arg);
 	hf_buf_wipe(&r->raw);	/* holds Authorization */
 	hf_buf_wipe(&r->body);	/* may hold keys */
 }
 
 void hf_http_reader_next(struct hf_http_reader *r)
 {
+	void (*on_body)(void *, const struct hf_http_head *, struct hf_http_sink *) = r->on_body;
+	void *arg = r->on_body_arg;
+
 	hf_http_reader_fini(r);
 	hf_http_reader_init(r, r->is_request, r->max_head, r->max_body);
+	r->on_body = on_body;
+	r->on_body_arg = arg;
 }
 
 bool hf_http_reader_idle(const struct hf_http_reader *r)
@@ -125,6 +135,27 @@ static bool lines_ok(struct hf_span raw, bool is_request)
 	return true;
 }
 
+/* A body of `length` follows, UINT64_MAX: in chunks. */
+static int begin_body(struct hf_http_reader *r, uint64_t length)
+{
+	if (r->on_body)
+		r->on_body(r->on_body_arg, &r->head, &r->sink);
+	if (r->sink.arg && r->sink.refuse) {
+		r->is_cut = true;
+		r->state = READ_DONE;
+		return 0;
+	}
+	if (length == UINT64_MAX) {
+		r->state = READ_CHUNK_SIZE;
+		return HF_EMORE;
+	}
+	if (!r->sink.arg && length > r->max_body)
+		return fail(r, HF_ELIMIT, 413, "body too large");
+	r->left = length;
+	r->state = READ_BODY;
+	return HF_EMORE;
+}
+
 static int set_framing(struct hf_http_reader *r)
 {
 	struct hf_http_head *h = &r->head;
@@ -140,8 +171,7 @@ static int set_framing(struct hf_http_reader *r)
 			return fail(r, HF_EPROTO, 400, "Transfer-Encoding in HTTP/1.0");
 		if (!hf_span_ieq(v, hf_span_str("chunked")))
 			return fail(r, HF_EPROTO, 400, "Transfer-Encoding other than chunked");
-		r->state = READ_CHUNK_SIZE;
-		return HF_EMORE;
+		return begin_body(r, UINT64_MAX);
 	}
 	if (n_len) {
 		hf_http_head_find(h, "content-length", &v);
@@ -150,11 +180,10 @@ static int set_framing(struct hf_http_reader *r)
 				return fail(r, HF_EPROTO, 400, "bad Content-Length");
 		if (hf_parse_i64(v, 0, INT64_MAX, &n) < 0)
 			return fail(r, HF_EPROTO, 400, "bad Content-Length");
-		if ((uint64_t)n > r->max_body)
-			return fail(r, HF_ELIMIT, 413, "body too large");
-		r->left = (uint64_t)n;
-		r->state = n ? READ_BODY : READ_DONE;
-		return n ? HF_EMORE : 0;
+		if (n)
+			return begin_body(r, (uint64_t)n);
+		r->state = READ_DONE;
+		return 0;
 	}
 	if (r->is_request || h->status == 204 || h->status == 304) {
 		r->state = READ_DONE;
@@ -261,7 +290,7 @@ static int feed_chunk_byte(struct hf_http_reader *r, uint8_t ch)
 		if (digit >= 0) {
 			r->has_digit = true;
 			r->left = r->left << 4 | (unsigned)digit;
-			if (r->left + hf_buf_len(&r->body) > r->max_body)
+			if (!r->sink.arg && r->left + hf_buf_len(&r->body) > r->max_body)
 				return fail(r, HF_ELIMIT, 413, "body too large");
 			if (++r->line_len > 16)
 				return fail(r, HF_EPROTO, 400, "chunk size too long");
@@ -302,6 +331,17 @@ static int feed_chunk_byte(struct hf_http_reader *r, uint8_t ch)
 	}
 }
 
+static int take_part(struct hf_http_reader *r, struct hf_span part)
+{
+	if (r->sink.arg) {
+		r->sink_taken += part.len;
+		r->is_cut = !r->sink.write(r->sink.arg, part);
+		return 0;
+	}
+	hf_buf_put_span(&r->body, part);
+	return r->body.err ? fail(r, r->body.err, 413, "body too large") : 0;
+}
+
 static int feed_body(struct hf_http_reader *r, struct hf_span in, size_t *ret_used)
 {
 	size_t used = 0, n;
@@ -313,12 +353,14 @@ static int feed_body(struct hf_http_reader *r, struct hf_span in, size_t *ret_us
 			continue;
 		}
 		n = (size_t)hf_min((uint64_t)(in.len - used), r->left);
-		hf_buf_put(&r->body, in.ptr + used, n);
-		if (r->body.err)
-			return fail(r, r->body.err, 413, "body too large");
+		if (take_part(r, hf_span(in.ptr + used, n)) != 0)
+			return r->body.err;
 		used += n;
 		r->left -= n;
-		if (r->left == 0 && r->state == READ_CHUNK_DATA) {
+		if (r->is_cut) {
+			r->state = READ_DONE;
+			e = 0;
+		} else if (r->left == 0 && r->state == READ_CHUNK_DATA) {
 			r->state = READ_CHUNK_CR;
 		} else if (r->left == 0) {
 			r->state = READ_DONE;
@@ -352,10 +394,13 @@ const char *hf_http_reason_phrase(int status)
 {
 	static const struct { int status; const char *text; } phrases[] = {
 		{ 200, "OK" }, { 201, "Created" }, { 202, "Accepted" }, { 204, "No Content" },
+		{ 206, "Partial Content" },
 		{ 301, "Moved Permanently" }, { 304, "Not Modified" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
 		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
 		{ 408, "Request Timeout" }, { 409, "Conflict" }, { 412, "Precondition Failed" },
 		{ 413, "Content Too Large" }, { 429, "Too Many Requests" },
+		{ 411, "Length Required" }, { 415, "Unsupported Media Type" }, { 416, "Range Not Satisfiable" },
+		{ 507, "Insufficient Storage" }, { 502, "Bad Gateway" },
 		{ 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" },
 		{ 501, "Not Implemented" }, { 503, "Service Unavailable" }, { 504, "Gateway Timeout" },
 		{ 505, "HTTP Version Not Supported" },

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* http/http_srv.c - HTTP/1.1 server: one request of a connection at a time, answers now or later. */
-#include "http/http_int.h"
+/* http/http_srv.c - HTTP/1.1 server: one request of a connection at a time, answers now or later. Here: connections and
+ * requests. */
+#include "http/http_srv_int.h"
 
-#include "core/clock.h"
-#include "core/log.h"
 #include "core/util.h"
 
 #include <holdfast/err.h>
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 enum {
 	MAX_HEAD = 16 * 1024,
@@ -19,103 +17,18 @@ enum {
 	REQUEST_MS = 30000,
 	MAX_CONNS = 4096,
 	WAITING_MAX = 256 * 1024,	/* pipelined input kept while an answer is awaited */
-	OUT_CAP = 64 * 1024 * 1024,
 	LINGER_MS = 1000,
-};
-
-struct hf_http_srv {
-	struct hf_loop *loop;
-	struct hf_listener *listener;
-	struct hf_http_srv_cfg cfg;
-	hf_http_handler handler;
-	void *arg;
-	struct hf_list conns;
-	unsigned n_conns;
-	struct hf_http_srv_refusals refusals;
-	struct hf_log_limit full_limit, refuse_limit;
-};
-
-struct srv_conn {
-	struct hf_list node;
-	struct hf_http_srv *srv;	/* NULL after the server was destroyed */
-	struct hf_conn *conn;
-	struct hf_timer *timer;
-	struct hf_task resume_task;
-	struct hf_http_reader reader;
-	struct hf_buf waiting;
-	struct hf_http_exchange *x;
-	struct hf_http_stream *stream;
-	bool in_request;	/* the request limit runs, not the idle limit */
-	bool in_handler, ending;
-	struct hf_buf late;	/* an answer whose time is to come */
-	void (*upgrade)(void *arg, struct hf_conn *conn, struct hf_span early);	/* set: the handler gave conn away */
-	void *upgrade_arg;
-};
-
-struct hf_http_exchange {
-	struct srv_conn *sc;	/* NULL when the client left */
-	bool keep_alive, is_head;
-	bool held;		/* here, not with the handler: answered already, or */
-	bool again;		/* to be handled once more */
-	unsigned times;		/* the answer is sent */
-	uint32_t late_ms;
-};
-
-struct hf_http_stream {
-	struct srv_conn *sc;
-	const struct hf_http_stream_ops *ops;
-	void *arg;
+	PROGRESS = 256 * 1024,	/* of a body for a sink, in each request_timeout_ms */
 };
 
 static const struct hf_conn_ops conn_ops;
 
-static void arm(struct srv_conn *sc, bool in_request)
+void hf_http_srv_arm(struct srv_conn *sc, bool in_request)
 {
 	const struct hf_http_srv_cfg *cfg = &sc->srv->cfg;
 
 	sc->in_request = in_request;
 	hf_timer_start(sc->timer, in_request ? cfg->request_timeout_ms : cfg->idle_timeout_ms, 0);
-}
-
-static void put_date(struct hf_buf *out)
-{
-	static const char days[7][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
-	static const char months[12][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
-					    "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
-	time_t now = (time_t)hf_clock_wall_s();
-	struct tm tm;
-
-	if (gmtime_r(&now, &tm))
-		hf_buf_printf(out, "Date: %s, %02d %s %d %02d:%02d:%02d GMT\r\n", days[tm.tm_wday],
-			      tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
-			      tm.tm_sec);
-}
-
-/* length NULL: the end of the connection ends the body. */
-static void put_head(struct hf_buf *out, int status, const char *type, const size_t *length, const char *extra,
-		     bool keep_alive)
-{
-	bool has_body = status != 204 && status != 304;
-
-	hf_buf_printf(out, "HTTP/1.1 %d %s\r\n", status, hf_http_reason_phrase(status));
-	put_date(out);
-	if (type && has_body)
-		hf_buf_printf(out, "Content-Type: %s\r\n", type);
-	if (length && has_body)
-		hf_buf_printf(out, "Content-Length: %zu\r\n", *length);
-	if (!keep_alive)
-		hf_buf_puts(out, "Connection: close\r\n");
-	if (extra)
-		hf_buf_puts(out, extra);
-	hf_buf_puts(out, "\r\n");
-}
-
-static void put_answer(struct hf_buf *out, int status, const char *type, struct hf_span body,
-		       const char *extra, bool keep_alive, bool is_head)
-{
-	put_head(out, status, type, &body.len, extra, keep_alive);
-	if (status != 204 && status != 304 && !is_head)
-		hf_buf_put_span(out, body);
 }
 
 /* Ends after an answer that the client must be able to read: its unread bytes are taken for a moment, since
@@ -139,23 +52,45 @@ static void refuse(struct srv_conn *sc, int status, const char *reason)
 	hf_log_limited(&sc->srv->refuse_limit, HF_LOG_WARN, "http.refused", "%s: %d %s: %s",
 		       hf_conn_peer(sc->conn), status, hf_http_reason_phrase(status), reason);
 	snprintf(text, sizeof text, "{\"Message\":\"%s\"}", reason);
-	put_answer(hf_conn_out(sc->conn), status, "application/json", hf_span_str(text), NULL, false, false);
+	hf_http_put_answer(hf_conn_out(sc->conn), status, "application/json", hf_span_str(text), NULL, false, false);
 	hf_conn_flush_later(sc->conn);
 	end_after_refusal(sc);
+}
+
+static void make_request(const struct hf_http_head *h, struct hf_http_request *ret_req)
+{
+	struct hf_span rest = h->target;
+
+	memset(ret_req, 0, sizeof *ret_req);
+	ret_req->keep_alive = h->keep_alive;
+	ret_req->n_headers = h->n_headers;
+	memcpy(ret_req->method, h->method, sizeof ret_req->method);
+	memcpy(ret_req->headers, h->headers, h->n_headers * sizeof h->headers[0]);
+	hf_span_cut(&rest, '?', &ret_req->path);
+	ret_req->query = rest;
+}
+
+static void on_body(void *arg, const struct hf_http_head *head, struct hf_http_sink *ret_sink)
+{
+	struct srv_conn *sc = arg;
+	struct hf_http_request req;
+
+	if (!sc->srv->cfg.body_sink)
+		return;
+	make_request(head, &req);
+	sc->srv->cfg.body_sink(sc->srv->arg, &req, ret_sink);
 }
 
 /* The request in the reader goes to the handler; it stays there while it is to be handled again. */
 static void handle(struct srv_conn *sc, bool is_again)
 {
-	struct hf_http_head *h = &sc->reader.head;
-	struct hf_http_request req = { .keep_alive = h->keep_alive, .n_headers = h->n_headers, .is_again = is_again };
-	struct hf_span rest = h->target;
+	struct hf_http_request req;
 
-	memcpy(req.method, h->method, sizeof req.method);
-	memcpy(req.headers, h->headers, h->n_headers * sizeof h->headers[0]);
-	hf_span_cut(&rest, '?', &req.path);
-	req.query = rest;
+	make_request(&sc->reader.head, &req);
+	req.is_again = is_again;
 	req.body = hf_buf_span(&sc->reader.body);
+	req.sink = sc->reader.sink.arg;
+	memset(&sc->reader.sink, 0, sizeof sc->reader.sink);	/* the handler's now */
 	sc->in_handler = true;
 	sc->srv->handler(sc->srv->arg, &req, sc->x);
 	sc->in_handler = false;
@@ -173,24 +108,27 @@ static void dispatch(struct srv_conn *sc)
 		return;
 	}
 	x->sc = sc;
-	x->keep_alive = h->keep_alive;
+	x->is_cut = sc->reader.is_cut;
+	x->keep_alive = h->keep_alive && !x->is_cut;
 	x->is_head = strcmp(h->method, "HEAD") == 0;
 	x->times = 1;
 	sc->x = x;
+	sc->taken = 0;
 	hf_timer_stop(sc->timer);
 	handle(sc, false);
 }
 
-/* The answer is in the output: on with the next request, or the end. */
-static void answered(struct srv_conn *sc)
+void hf_http_srv_answered(struct srv_conn *sc)
 {
 	struct hf_http_exchange *x = hf_take(sc->x);
 
 	hf_conn_flush_later(sc->conn);
 	if (x->keep_alive) {
-		arm(sc, false);
+		hf_http_srv_arm(sc, false);
 		if (!sc->in_handler)
 			hf_task_next_turn(sc->srv->loop, &sc->resume_task);
+	} else if (x->is_cut) {
+		end_after_refusal(sc);
 	} else {
 		sc->ending = true;
 		hf_conn_close(sc->conn);
@@ -203,7 +141,7 @@ static void on_held(struct srv_conn *sc)
 	if (!sc->x->again) {
 		hf_buf_put_span(hf_conn_out(sc->conn), hf_buf_span(&sc->late));
 		hf_buf_fini(&sc->late);
-		answered(sc);
+		hf_http_srv_answered(sc);
 		return;
 	}
 	sc->x->held = sc->x->again = false;
@@ -216,7 +154,9 @@ static void on_timer(void *arg)
 {
 	struct srv_conn *sc = arg;
 
-	if (sc->x && sc->x->held)
+	if (sc->source.read)
+		hf_conn_abort(sc->conn, HF_ETIMEOUT, "the client does not read its answer");
+	else if (sc->x && sc->x->held)
 		on_held(sc);
 	else if (sc->ending || !sc->in_request)
 		hf_conn_close(sc->conn);
@@ -230,6 +170,7 @@ static void conn_free(struct srv_conn *sc)
 	hf_timer_destroy(&sc->timer);
 	hf_task_cancel(&sc->resume_task);
 	hf_http_reader_fini(&sc->reader);
+	hf_http_source_end(sc);
 	hf_buf_fini(&sc->waiting);
 	hf_buf_fini(&sc->late);
 	free(sc);
@@ -279,8 +220,10 @@ static bool process(struct srv_conn *sc, struct hf_span in)
 			}
 			continue;
 		}
-		if (fresh && !hf_http_reader_idle(&sc->reader))
-			arm(sc, true);
+		if ((fresh && !hf_http_reader_idle(&sc->reader)) || sc->reader.sink_taken - sc->taken >= PROGRESS) {
+			sc->taken = sc->reader.sink_taken;
+			hf_http_srv_arm(sc, true);
+		}
 		if (sc->reader.expect_continue) {
 			sc->reader.expect_continue = false;
 			hf_conn_write(sc->conn, hf_span_str("HTTP/1.1 100 Continue\r\n\r\n"));
@@ -302,25 +245,6 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 	(void)c;
 	if (!sc->stream)	/* what follows a request whose answer ends the connection is ignored */
 		process(sc, in);
-}
-
-static void on_drained(void *arg, struct hf_conn *c)
-{
-	struct srv_conn *sc = arg;
-
-	(void)c;
-	if (sc->stream)
-		sc->stream->ops->drained(sc->stream->arg);
-}
-
-static void stream_gone(struct srv_conn *sc)
-{
-	struct hf_http_stream *s = hf_take(sc->stream);
-
-	if (!s)
-		return;
-	s->ops->gone(s->arg);
-	free(s);
 }
 
 /* Goes on after an answer that came later than its request's callback. */
@@ -352,12 +276,23 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 				       hf_conn_peer(c), detail);
 		sc->srv->n_conns--;
 	}
-	if (sc->x && sc->x->held)
+	if (sc->x && (sc->x->held || sc->source.read))
 		free(sc->x);
 	else if (sc->x)
 		sc->x->sc = NULL;
-	stream_gone(sc);
+	hf_http_stream_gone(sc);
 	conn_free(sc);
+}
+
+static void on_drained(void *arg, struct hf_conn *c)
+{
+	struct srv_conn *sc = arg;
+
+	(void)c;
+	if (sc->stream)
+		sc->stream->ops->drained(sc->stream->arg);
+	else if (sc->source.read && sc->srv)
+		hf_http_source_pump(sc);
 }
 
 static const struct hf_conn_ops conn_ops = { .data = on_data, .drained = on_drained, .closed = on_closed };
@@ -365,7 +300,7 @@ static const struct hf_conn_ops conn_ops = { .data = on_data, .drained = on_drai
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 {
 	struct hf_http_srv *srv = arg;
-	struct hf_conn_cfg cfg = { .tls = srv->cfg.tls, .out_cap = OUT_CAP };
+	struct hf_conn_cfg cfg = { .tls = srv->cfg.tls, .out_cap = HF_HTTP_OUT_CAP };
 	struct srv_conn *sc;
 
 	(void)peer;
@@ -385,10 +320,12 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	}
 	sc->srv = srv;
 	sc->waiting = HF_BUF_INIT(WAITING_MAX);
-	sc->late = HF_BUF_INIT(OUT_CAP);
+	sc->late = HF_BUF_INIT(HF_HTTP_OUT_CAP);
 	hf_list_init(&sc->node);
 	hf_task_init(&sc->resume_task, on_resume, sc);
 	hf_http_reader_init(&sc->reader, true, srv->cfg.max_head, srv->cfg.max_body);
+	sc->reader.on_body = on_body;
+	sc->reader.on_body_arg = sc;
 	if (hf_timer_create(srv->loop, on_timer, sc, &sc->timer) < 0) {
 		close(fd);
 		free(sc);
@@ -401,7 +338,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	}
 	hf_list_add_tail(&srv->conns, &sc->node);
 	srv->n_conns++;
-	arm(sc, false);
+	hf_http_srv_arm(sc, false);
 }
 
 int hf_http_srv_create(struct hf_loop *loop, int listen_fd, const struct hf_http_srv_cfg *cfg,
@@ -450,7 +387,9 @@ void hf_http_srv_destroy(struct hf_http_srv **psrv)
 		/* The rest of it goes with `closed`, from the loop. */
 		hf_list_del(&sc->node);
 		hf_timer_destroy(&sc->timer);
-		stream_gone(sc);
+		hf_http_reader_fini(&sc->reader);	/* sinks, sources, streams are told while their owner is there */
+		hf_http_source_end(sc);
+		hf_http_stream_gone(sc);
 		sc->srv = NULL;
 		hf_conn_abort(sc->conn, HF_ECLOSED, "server stops");
 	}
@@ -486,116 +425,4 @@ bool hf_http_query(const struct hf_http_request *req, const char *name, struct h
 			return hf_uri_decode(item, out) == 0;
 	}
 	return false;
-}
-
-void hf_http_respond(struct hf_http_exchange *x, int status, const char *content_type, struct hf_span body,
-		     const char *extra_headers)
-{
-	struct srv_conn *sc = x->sc;
-	struct hf_buf *out;
-
-	if (!sc || !sc->srv || sc->ending) {
-		if (sc)
-			sc->x = NULL;
-		free(x);
-		return;
-	}
-	out = x->late_ms ? &sc->late : hf_conn_out(sc->conn);
-	for (unsigned i = 0; i < x->times; i++)
-		put_answer(out, status, content_type, body, extra_headers, x->keep_alive, x->is_head);
-	x->held = x->late_ms || x->times == 0;
-	if (!x->held)
-		answered(sc);
-	else if (sc->late.err)
-		hf_conn_abort(sc->conn, sc->late.err, "no room for a late answer");
-	else if (x->times)
-		hf_timer_start(sc->timer, x->late_ms, 0);
-}
-
-void hf_http_later(struct hf_http_exchange *x, uint32_t ms)
-{
-	x->held = x->again = true;
-	if (ms != UINT32_MAX)
-		hf_timer_start(x->sc->timer, ms, 0);
-}
-
-void hf_http_drop(struct hf_http_exchange *x)
-{
-	struct srv_conn *sc = x->sc;
-
-	sc->x = NULL;
-	sc->ending = true;
-	hf_conn_close(sc->conn);
-	free(x);
-}
-
-void hf_http_answer(struct hf_http_exchange *x, unsigned times, uint32_t ms)
-{
-	x->times = times;
-	x->late_ms = ms;
-}
-
-void hf_http_upgrade(struct hf_http_exchange *x, const char *headers,
-		     void (*fn)(void *arg, struct hf_conn *conn, struct hf_span early), void *arg)
-{
-	struct srv_conn *sc = x->sc;
-
-	assert(sc && sc->in_handler);
-	hf_buf_printf(hf_conn_out(sc->conn), "HTTP/1.1 101 Switching Protocols\r\n%s\r\n", headers);
-	hf_conn_flush_later(sc->conn);
-	sc->upgrade = fn;
-	sc->upgrade_arg = arg;
-	sc->x = NULL;
-	free(x);
-}
-
-struct hf_http_stream *hf_http_stream_start(struct hf_http_exchange *x, int status, const char *content_type,
-					    const char *extra_headers, const struct hf_http_stream_ops *ops, void *arg)
-{
-	struct srv_conn *sc = x->sc;
-	struct hf_http_stream *s = sc && sc->srv && !sc->ending ? malloc(sizeof *s) : NULL;
-
-	if (s) {
-		*s = (struct hf_http_stream){ .sc = sc, .ops = ops, .arg = arg };
-		sc->stream = s;
-		sc->ending = true;
-		put_head(hf_conn_out(sc->conn), status, content_type, NULL, extra_headers, false);
-		hf_conn_flush_later(sc->conn);
-		hf_conn_resume(sc->conn);	/* or its end would go unnoticed */
-	} else if (sc && sc->srv && !sc->ending) {
-		sc->ending = true;
-		hf_conn_abort(sc->conn, -ENOMEM, "no memory for a stream");
-	}
-	if (sc)
-		sc->x = NULL;
-	free(x);
-	return s;
-}
-
-bool hf_http_stream_write(struct hf_http_stream *s, struct hf_span piece)
-{
-	return hf_conn_write(s->sc->conn, piece);
-}
-
-void hf_http_stream_end(struct hf_http_stream **ps)
-{
-	struct hf_http_stream *s = hf_take(*ps);
-
-	s->sc->stream = NULL;
-	hf_conn_close(s->sc->conn);
-	free(s);
-}
-
-void hf_http_stream_drop(struct hf_http_stream **ps, const char *why)
-{
-	struct hf_http_stream *s = hf_take(*ps);
-
-	s->sc->stream = NULL;
-	hf_conn_abort(s->sc->conn, HF_ELIMIT, why);
-	free(s);
-}
-
-struct hf_conn *hf_http_exchange_conn(struct hf_http_exchange *x)
-{
-	return x->sc ? x->sc->conn : NULL;
 }
