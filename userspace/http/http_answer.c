@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/util.h"
 
+#include <errno.h>
 #include <holdfast/err.h>
 #include <time.h>
 

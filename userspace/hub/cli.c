@@ -134,6 +134,13 @@ static const struct hf_cli_arg c2d_args[] = {
 	{ "--props", "-p", "properties", HF_CLI_JSON, false, "JSON", "application properties, or @FILE" },
 	END,
 };
+#define BLOB { NULL, NULL, "blobName", HF_CLI_STR, true, "NAME", "name as blob list shows it" }
+static const struct hf_cli_arg blob_args[] = { BLOB, END };
+static const struct hf_cli_arg blob_get_args[] = {
+	BLOB,
+	{ "--file", "-f", "file", HF_CLI_STR, false, "FILE", "write to it (default: standard output)" },
+	END,
+};
 static const struct hf_cli_arg fault_add_args[] = {
 	{ "--on", NULL, "on", HF_CLI_STR, true, "OPERATION", "connect, telemetry, twin, method, scope or c2d" },
 	{ "--action", NULL, "action", HF_CLI_STR, true, "ACTION",
@@ -228,6 +235,11 @@ static struct hf_cli_cmd commands[] = {
 	{ "method invoke", "method.invoke", method_args, NULL, "call a direct method",
 	  "holdfast-hub method invoke -d dev0 --mn reboot --mp '{\"delay\":1}'", 610000, NULL },
 	{ "c2d send", "c2d.send", c2d_args, NULL, "queue a cloud-to-device message", "holdfast-hub c2d send -d dev0 --data hello", 0, NULL },
+	{ "blob list", "blob.list", NULL, "blobName:FILE,blobSizeInBytes:BYTES,lastUpdatedTime:UPDATED,contentType:TYPE",
+	  "files that devices uploaded", "holdfast-hub blob list", 60000, NULL },
+	{ "blob get", NULL, blob_get_args, NULL, "content of an uploaded file", "holdfast-hub blob get dev0/log.txt -f log.txt", 0,
+	  hub_cli_blob_get },
+	{ "blob delete", "blob.delete", blob_args, NULL, "remove an uploaded file", "holdfast-hub blob delete dev0/log.txt", 0, NULL },
 	{ "clients list", "clients.list", NULL, "id:CLIENT,protocol:PROTOCOL,peer:PEER,cipher:CIPHER,connectedAt:SINCE", "live device connections",
 	  "holdfast-hub clients list", 0, NULL },
 	{ "clients disconnect", "clients.disconnect", ident_args, NULL, "close one identity's connection",

@@ -20,3 +20,5 @@ int hub_cli_query(const struct hf_cli *cli, const json_t *args);
 /* import: sends a file of identities in parts. export: prints such a file. */
 int hub_cli_import(const struct hf_cli *cli, const json_t *args);
 int hub_cli_export(const struct hf_cli *cli, const json_t *args);
+/* blob get: writes the content of an uploaded file. */
+int hub_cli_blob_get(const struct hf_cli *cli, const json_t *args);

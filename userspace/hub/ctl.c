@@ -218,6 +218,9 @@ static const struct hf_ctl_cmd commands[] = {
 	{ "twin.update", true, "patch desired properties and tags", hub_ctl_twin_update },
 	{ "method.invoke", true, "call a direct method", hub_ctl_method_invoke },
 	{ "c2d.send", true, "queue a cloud-to-device message", hub_ctl_c2d_send },
+	{ "blob.list", false, "files that devices uploaded", hub_ctl_blob_list },
+	{ "blob.read", false, "content of an uploaded file, in parts", hub_ctl_blob_read },
+	{ "blob.delete", true, "remove an uploaded file", hub_ctl_blob_delete },
 	{ "fault.add", true, "let operations fail on purpose", hub_ctl_fault_add },
 	{ "fault.list", false, "the fault rules and their hits", hub_ctl_fault_list },
 	{ "fault.clear", true, "remove one fault rule or all", hub_ctl_fault_clear },
@@ -239,6 +242,7 @@ int hub_ctl_create(struct hf_loop *loop, struct hub_model *model, const struct h
 	ctl->model = model;
 	ctl->portal = cfg->portal;
 	hf_list_init(&ctl->followers);
+	hf_list_init(&ctl->readings);
 	r = hf_ctl_srv_create(loop, cfg->listen_fd, -1, commands, ctl, &ctl->srv);
 	if (r != 0) {
 		hub_ctl_destroy(&ctl);
@@ -253,6 +257,7 @@ void hub_ctl_destroy(struct hub_ctl **ctl)
 {
 	if (!*ctl)
 		return;
+	hub_ctl_blobs_stop(*ctl);
 	hf_ctl_srv_destroy(&(*ctl)->srv);
 	free((*ctl)->host);
 	free(*ctl);

@@ -12,6 +12,7 @@ struct hub_ctl {
 	char *host;
 	struct hf_ctl_srv *srv;
 	struct hf_list followers;
+	struct hf_list readings;	/* struct reading: content on its way */
 	int64_t started_ms;
 };
 
@@ -60,6 +61,11 @@ void hub_ctl_twin_show(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_twin_update(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_method_invoke(void *arg, struct hf_ctl_call *call, const json_t *args);
 void hub_ctl_c2d_send(void *arg, struct hf_ctl_call *call, const json_t *args);
+/* ctl_blob.c */
+void hub_ctl_blob_list(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_blob_read(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_blob_delete(void *arg, struct hf_ctl_call *call, const json_t *args);
+void hub_ctl_blobs_stop(struct hub_ctl *ctl);
 /* ctl_fault.c */
 /* The command stands for an operation of the service: false if a fault rule ended it or put it off. */
 bool hub_ctl_gate(struct hub_ctl *ctl, struct hf_ctl_call *call, enum hub_fault_on on, const char *id);

@@ -9,7 +9,7 @@ struct hub_conf {
 	char *control_socket, *storage_dir;
 	int durability;			/* 0 process, 1 sync */
 	int throttle;			/* 0 off, 1 s1 */
-	int64_t max_age_s, max_bytes, max_connections;
+	int64_t max_age_s, max_bytes, max_blob_bytes, blobs_max_bytes, max_connections;
 	int64_t portal_idle_s, portal_max_s;
 	int log_level;
 };

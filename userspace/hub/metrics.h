@@ -37,6 +37,10 @@
 	X(HUB_M_REST_DEVICE_REFUSED, "rest_device_refused_total", HF_METRIC_COUNTER, "device requests over HTTPS refused: batches, locks, uploads") \
 	X(HUB_M_JOBS_FAILED, "jobs_failed_total", HF_METRIC_COUNTER, "jobs that the hub could not go on with") \
 	X(HUB_M_CONFIGS_FAILED, "configurations_failed_total", HF_METRIC_COUNTER, "times a configuration could not be applied to one device") \
+	X(HUB_M_BLOB_BYTES, "blob_bytes", HF_METRIC_GAUGE, "disk space of uploaded files")                     \
+	X(HUB_M_BLOB_REFUSED, "blob_refused_total", HF_METRIC_COUNTER, "requests for blobs refused: signatures, sizes, budget") \
+	X(HUB_M_BLOCKS_EXPIRED, "blocks_expired_total", HF_METRIC_COUNTER, "uploaded blocks that no blob was made of") \
+	X(HUB_M_UPLOADS_EXPIRED, "uploads_expired_total", HF_METRIC_COUNTER, "announced uploads never completed") \
 	X(HUB_M_FAULTS, "faults_total", HF_METRIC_COUNTER, "operations that failed on purpose: fault rules") \
 	X(HUB_M_PORTAL_LOGINS, "portal_logins_total", HF_METRIC_COUNTER, "sign-ins to the portal")             \
 	X(HUB_M_PORTAL_REFUSED, "portal_logins_refused_total", HF_METRIC_COUNTER, "sign-ins with a wrong key or connection string") \

@@ -19,7 +19,7 @@
 #define EVENT_MAP_MIN ((size_t)4 << 20)
 
 static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback",
-					      "job", "jobstate", "jobresult", "config", NULL };
+					      "job", "jobstate", "jobresult", "config", "blob", "block", "upload", NULL };
 static const char *const event_tables[] = { "events", "partitions", NULL };
 
 int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
@@ -153,6 +153,7 @@ static void on_tick(void *arg)
 
 	more |= hub_feedback_step(m);
 	more |= hub_jobs_step(m->jobs);
+	more |= hub_blobs_step(m);
 	if (more)
 		hub_model_tick(m);
 }
@@ -400,7 +401,7 @@ static int load_created(struct hub_model *m)
 	return r;
 }
 
-static int load(struct hub_model *m)
+static int load(struct hub_model *m, const struct hub_model_cfg *cfg)
 {
 	int r = load_created(m);
 
@@ -414,6 +415,8 @@ static int load(struct hub_model *m)
 		r = hub_c2d_load(m);
 	if (r == 0)
 		r = hub_feedback_load(m);
+	if (r == 0)
+		r = hub_blobs_open(m, cfg);
 	if (r == 0)
 		r = hub_events_load(m);
 	if (r == 0)
@@ -452,7 +455,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	if (r == 0)
 		r = open_dbs(m, cfg);
 	if (r == 0)
-		r = load(m);
+		r = load(m, cfg);
 	if (r == 0)
 		r = hub_retention_start(m);
 	if (r != 0) {
@@ -517,6 +520,7 @@ void hub_model_close(struct hub_model **pm)
 		hf_txn_abort(&m->state_txn);
 	if (m->event_txn)
 		hf_txn_abort(&m->event_txn);
+	hub_blobs_fini(m);
 	if (m->idents)
 		hub_registry_fini(m);
 	if (m->policies)

@@ -9,7 +9,7 @@
 #include "hub/throttle.h"
 
 enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK, HUB_T_JOB,
-       HUB_T_JOB_STATE, HUB_T_JOB_RESULT, HUB_T_CONFIG };	/* state.mdb */
+       HUB_T_JOB_STATE, HUB_T_JOB_RESULT, HUB_T_CONFIG, HUB_T_BLOB, HUB_T_BLOCK, HUB_T_UPLOAD };	/* state.mdb */
 enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 #define HUB_MAX_LISTENERS 8
 #define HUB_TICK_MS 250
@@ -36,7 +36,7 @@ struct hub_entry {
 	size_t n_modules;
 	struct hf_list c2d;		/* struct hub_c2d_item, oldest first */
 	struct hf_list c2d_node;	/* in c2d_busy while there are any */
-	unsigned n_c2d, n_children;
+	unsigned n_c2d, n_children, n_uploads;
 	char *model_id;
 };
 
@@ -70,6 +70,7 @@ struct hub_model {
 	char *host, *client_ca_file;
 	struct hub_faults *faults;
 	struct hub_clients *clients;
+	struct hub_blobs *blobs;		/* hub/blob_int.h */
 	struct hub_throttle throttle;
 	struct hub_jobs *jobs;
 	struct hub_configs *configs;
@@ -170,6 +171,12 @@ void hub_jobs_written(struct hub_jobs *jobs, int err);	/* how that commit ended 
 int hub_configs_load(struct hub_configs *c);		/* when the twins are there */
 void hub_configs_touch(struct hub_configs *c, const char *id);		/* an identity or its twin changed */
 void hub_configs_removed(struct hub_configs *c, const struct hub_entry *e);	/* it is about to go */
+
+/* blob.c, upload.c */
+int hub_blobs_open(struct hub_model *m, const struct hub_model_cfg *cfg);
+void hub_blobs_fini(struct hub_model *m);
+bool hub_blobs_step(struct hub_model *m);
+void hub_uploads_drop(struct hub_model *m, const char *device_id);	/* the device is deleted; its blobs stay */
 
 /* events.c, methods.c, policy.c */
 int hub_events_load(struct hub_model *m);

@@ -512,6 +512,8 @@ static void remove_entry(struct hub_model *m, struct hub_entry *e)
 {
 	hub_c2d_drop_all(m, e);
 	hub_configs_removed(m->configs, e);
+	if (e->n_uploads)
+		hub_uploads_drop(m, e->ident.id);
 	index_remove(m, e);
 	hub_dirty_ident(m, e->ident.id);
 	hub_dirty_twin(m, e->ident.id);

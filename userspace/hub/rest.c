@@ -41,6 +41,9 @@ static const struct rest_route routes[] = {
 	{ "GET", "devices/{D}/messages/devicebound", DEVICE_API | RAW_BODY, rest_c2d_receive, REST_DEVICE },
 	{ "DELETE", "devices/{D}/messages/devicebound/{L}", DEVICE_API | RAW_BODY, rest_c2d_complete, REST_DEVICE },
 	{ "POST", "devices/{D}/messages/devicebound/{L}/abandon", DEVICE_API | RAW_BODY, rest_c2d_abandon, REST_DEVICE },
+	{ "POST", "devices/{D}/files", DEVICE_API, rest_upload_start, REST_DEVICE },
+	{ "POST", "devices/{D}/files/notifications", DEVICE_API, rest_upload_done, REST_DEVICE },
+	{ "POST", "devices/{D}/files/notifications/{L}", DEVICE_API, rest_upload_done, REST_DEVICE },
 	{ "POST", "messages/devicebound", HUB_SERVICE_CONNECT | RAW_BODY, rest_c2d_send, REST_FREE },
 	{ "GET", "messages/servicebound/feedback", HUB_SERVICE_CONNECT | RAW_BODY, rest_feedback, REST_FREE },
 	{ "DELETE", "messages/servicebound/feedback/{L}", HUB_SERVICE_CONNECT | RAW_BODY, rest_feedback_complete, REST_FREE },
@@ -456,7 +459,9 @@ static void handle(void *arg, const struct hf_http_request *http, struct hf_http
 	unsigned n = 0;
 
 	hf_metric_add(HUB_M_REST_REQUESTS, 1);
-	if (split_path(http->path, seg, &n) != 0) {
+	if (rest_is_blob(http)) {
+		rest_blob(&q);
+	} else if (split_path(http->path, seg, &n) != 0) {
 		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "the path cannot be read");
 	} else if (hf_ws_wanted(http)) {
 		char path[64] = "";
@@ -508,7 +513,9 @@ int hub_rest_create(struct hf_loop *loop, struct hub_model *model, int listen_fd
 	rest->model = model;
 	hf_list_init(&rest->replies);
 	hf_list_init(&rest->calls);
-	r = hf_http_srv_create(loop, listen_fd, &(struct hf_http_srv_cfg){ .tls = tls, .on_refused = on_refused }, handle, rest, &rest->srv);
+	hf_list_init(&rest->puts);
+	r = hf_http_srv_create(loop, listen_fd, &(struct hf_http_srv_cfg){ .tls = tls, .on_refused = on_refused,
+								 .body_sink = rest_blob_sink }, handle, rest, &rest->srv);
 	if (r != 0)
 		free(rest);
 	else
@@ -531,6 +538,7 @@ void hub_rest_destroy(struct hub_rest **prest)
 		reply_free(p);
 	}
 	rest_calls_stop(rest);
+	rest_blobs_stop(rest);
 	hf_http_srv_destroy(&rest->srv);
 	free(rest);
 }

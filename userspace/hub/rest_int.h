@@ -14,6 +14,7 @@ struct hub_rest {
 	struct hf_http_srv *srv;
 	struct hf_list replies;		/* struct rest_reply: wait for their commit */
 	struct hf_list calls;		/* struct rest_call: wait for a device */
+	struct hf_list puts;		/* struct rest_put: wait for a sync */
 	void (*on_websocket)(void *arg, enum hub_ws_protocol protocol, struct hf_conn *conn);
 	void *on_websocket_arg;
 };
@@ -132,6 +133,14 @@ void rest_telemetry(struct rest_req *q);
 void rest_c2d_receive(struct rest_req *q);
 void rest_c2d_complete(struct rest_req *q);	/* or rejects */
 void rest_c2d_abandon(struct rest_req *q);
+/* rest_upload.c */
+void rest_upload_start(struct rest_req *q);
+void rest_upload_done(struct rest_req *q);
+/* rest_blob.c: has its own authority and errors. */
+bool rest_is_blob(const struct hf_http_request *http);
+void rest_blob(struct rest_req *q);
+void rest_blob_sink(void *arg, const struct hf_http_request *http, struct hf_http_sink *ret_sink);
+void rest_blobs_stop(struct hub_rest *rest);
 /* rest_messages.c */
 void rest_c2d_send(struct rest_req *q);
 void rest_feedback(struct rest_req *q);

@@ -68,6 +68,11 @@ int hf_x509_issue(const struct hf_x509_request *req, struct hf_buf *cert_pem, st
 void hf_hmac_sha256(struct hf_span key, struct hf_span data, uint8_t out[32]);
 void hf_sha1(struct hf_span data, uint8_t out[20]);	/* only where a protocol asks for it (RFC 6455) */
 void hf_sha256(struct hf_span data, uint8_t out[32]);
+/* MD5 bit by bit, only where a protocol asks for it (Content-MD5). final frees; final with out NULL only frees. */
+struct hf_md5;
+int hf_md5_create(struct hf_md5 **ret_md5);	/* -ENOMEM */
+void hf_md5_update(struct hf_md5 *md5, struct hf_span data);
+void hf_md5_final(struct hf_md5 **md5, uint8_t out[16]);
 /* AES-256-GCM with a random 12-byte nonce in front and a 16-byte tag behind; aad is authenticated.
  * open: HF_ECORRUPT when the tag does not match. Appends to out. */
 int hf_aead_seal(const uint8_t key[32], struct hf_span aad, struct hf_span plain, struct hf_buf *out);

@@ -7,6 +7,7 @@
 #include <holdfast/err.h>
 #include <wolfssl/wolfcrypt/aes.h>
 #include <wolfssl/wolfcrypt/hmac.h>
+#include <wolfssl/wolfcrypt/md5.h>
 #include <wolfssl/wolfcrypt/sha.h>
 #include <wolfssl/wolfcrypt/sha256.h>
 
@@ -43,6 +44,38 @@ void hf_sha256(struct hf_span data, uint8_t out[32])
 {
 	if (wc_Sha256Hash(data.len ? data.ptr : (const uint8_t *)"", (word32)data.len, out) != 0)
 		abort();
+}
+
+struct hf_md5 { wc_Md5 md5; };
+
+int hf_md5_create(struct hf_md5 **ret_md5)
+{
+	struct hf_md5 *m = calloc(1, sizeof *m);
+
+	if (!m || wc_InitMd5(&m->md5) != 0) {
+		free(m);
+		return -ENOMEM;
+	}
+	*ret_md5 = m;
+	return 0;
+}
+
+void hf_md5_update(struct hf_md5 *md5, struct hf_span data)
+{
+	if (data.len && wc_Md5Update(&md5->md5, data.ptr, (word32)data.len) != 0)
+		abort();
+}
+
+void hf_md5_final(struct hf_md5 **md5, uint8_t out[16])
+{
+	struct hf_md5 *m = hf_take(*md5);
+
+	if (!m)
+		return;
+	if (out && wc_Md5Final(&m->md5, out) != 0)
+		abort();
+	wc_Md5Free(&m->md5);
+	free(m);
 }
 
 int hf_aead_seal(const uint8_t key[32], struct hf_span aad, struct hf_span plain, struct hf_buf *out)
