@@ -168,6 +168,21 @@ def test_start_positions(script, ten):
         sub.end()
 
 
+@pytest.mark.parametrize("transport", ["amqp", "amqp-ws"])
+def test_all_partitions_at_once(lab, devices, transport):
+    s = start(lab, transport)
+    sub = Subscription(s, "all", {"enqueuedOn": int(time.time() * 1000) - 1})
+    for ident, c in devices.items():
+        send(c, ident, [{"all": transport, "n": n} for n in range(20)])
+    events = sub.wait("80 events", lambda es: found if len(found := [
+        (p, e) for p, e in es if isinstance(e["body"], dict) and e["body"].get("all") == transport]) >= 80 else None)
+    for ident, partition in PARTITION.items():
+        mine = [(p, e["body"]["n"]) for p, e in events if e["system"]["iothub-connection-device-id"] == ident]
+        assert mine == [(partition, n) for n in range(20)]
+    sub.end()
+    assert s.end() == 0
+
+
 def test_enqueued_time_is_exclusive(script, ten, devices):
     middle = ten[9]["enqueued"]
     wait_for("another millisecond", 5, lambda: time.time() * 1000 > middle + 2)

@@ -215,10 +215,34 @@ def test_redirection_to_the_event_hub(lab):
     assert proton(lab, *login, "attach", f"{short}/ConsumerGroups/$Default/Partitions/4")["condition"] == "com.microsoft:argument-out-of-range"
 
 
-def test_python_service_sdk(lab):
-    python = os.path.join(REPO, "build", "venv", "bin", "python")
-    if lab.exec("hub", python, "-c", "import azure.iot.hub", check=False).returncode != 0:
-        pytest.skip("azure-iot-hub is not installed: it needs uamqp, for which there is no wheel here")
+def test_management_requests(lab):
+    short = HUB_NAME.split(".", maxsplit=1)[0]
+    of_partition = {"type": "com.microsoft:partition"}
+    rows = [
+        ({}, 200, None, ["created_at", "georeplication_factor", "name", "partition_count", "partition_ids", "type"]),
+        ({"name": "messages/events", "partition": "1", **of_partition}, 200, None, [
+            "begin_sequence_number", "is_partition_empty", "last_enqueued_offset", "last_enqueued_sequence_number",
+            "last_enqueued_time_utc", "name", "partition", "type"]),
+        ({"name": "other"}, 404, "amqp:not-found", []),
+        ({"operation": "DELETE"}, 501, "amqp:not-implemented", []),
+        ({"type": "com.microsoft:queue"}, 400, "com.microsoft:argument-error", []),
+        ({"partition": "4", **of_partition}, 400, "com.microsoft:argument-out-of-range", []),
+        (of_partition, 400, "com.microsoft:argument-out-of-range", []),
+    ]
+    requests = [{"operation": "READ", "type": "com.microsoft:eventhub", "name": short, **row[0]} for row in rows]
+    assert proton(lab, *plain(lab, "service"), "manage", json.dumps(requests)) == [list(row[1:]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def python(lab):
+    """The interpreter that has azure-iot-hub."""
+    path = os.path.join(REPO, "build", "venv", "bin", "python")
+    if lab.exec("hub", path, "-c", "import azure.iot.hub, uamqp", check=False).returncode != 0:
+        pytest.skip("azure-iot-hub is not installed: it needs uamqp, for which there may be no wheel")
+    return path
+
+
+def test_python_service_sdk(lab, python):
     d = device(lab, 0)
     calls = [["send", "dev0", "from python", {"contentType": "text/plain", "correlationId": "c1", "room": "kitchen"}],
              ["create", "py1"], ["get", "py1"], ["twin", "py1"], ["delete", "py1"], ["send", "nobody", "x"]]
@@ -228,4 +252,18 @@ def test_python_service_sdk(lab):
     assert [a["ok"] for a in answers] == [True, True, True, True, True, False], answers
     bag, body = take(d)
     assert body == b"from python" and bag["room"] == "kitchen" and bag["$.ct"] == "text/plain" and bag["$.cid"] == "c1"
+    d.close()
+
+
+def test_steps_of_monitor_events(lab, python):
+    """The CLI's: from the hub's connection string alone to the events of a partition."""
+    d, since = device(lab, 1), int(time.time() * 1000) - 1
+    for n in range(3):
+        d.publish(mqttwire.telemetry_topic("dev1"), f"event {n}".encode())
+    owner = policy(lab, "iothubowner")
+    r = lab.exec("hub", python, os.path.join(SDK, "monitor.py"), owner["connectionString"], plain(lab, "iothubowner")[1], lab.ca, "3",
+                 str(since))
+    assert json.loads(r.stdout) == {
+        "host": HUB_NAME, "entity": HUB_NAME.split(".", maxsplit=1)[0], "partitions": ["0", "1", "2", "3"], "count": 4,
+        "messages": [["dev1", f"event {n}"] for n in range(3)]}
     d.close()
