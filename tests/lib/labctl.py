@@ -137,6 +137,18 @@ class Lab:
             f.write(merged)
         self.gw("restart")
 
+    def reconfigure_hub(self, **groups):
+        """Adds settings to the hub's configuration, e.g. storage='durability = "sync";'; for its next start."""
+        with open(self.path("hub.conf"), encoding="utf-8") as f:
+            text = f.read()
+        for group, settings in groups.items():
+            if f"\n{group}: {{ " in text:
+                text = text.replace(f"\n{group}: {{ ", f"\n{group}: {{ {settings} ", 1)
+            else:
+                text += f"{group}: {{ {settings} }};\n"
+        with open(self.path("hub.conf"), "w", encoding="utf-8") as f:
+            f.write(text)
+
     # --- what it knows -----------------------------------------------------------------------------------
     def path(self, *parts):
         return os.path.join(self.dir, *parts)

@@ -16,6 +16,7 @@
 
 #define STATE_MAP ((size_t)1 << 30)
 #define EVENT_MAP_DEFAULT ((size_t)4 << 30)
+#define RETRY_MS 1000
 #define EVENT_MAP_MIN ((size_t)4 << 20)
 
 static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback",
@@ -196,21 +197,30 @@ void hub_scopes_changed(struct hub_model *m)
 	hub_model_touch(m);
 }
 
-static int write_dirty(struct hub_model *m)
+static int write_records(struct hub_model *m, struct hf_txn *txn, struct hf_map *idents, struct hf_map *twins)
 {
 	struct hf_span id;
-	struct hf_txn *txn;
 	size_t pos;
 	void *v;
 	int r = 0;
 
+	for (pos = 0; r == 0 && hf_map_next(idents, &pos, &id, &v);)
+		r = hub_registry_write(m, txn, id);
+	for (pos = 0; r == 0 && hf_map_next(twins, &pos, &id, &v);)
+		r = hub_twin_write(m, txn, id);
+	return r;
+}
+
+static int write_dirty(struct hub_model *m)
+{
+	struct hf_txn *txn;
+	int r;
+
 	if (hf_map_count(m->dirty_idents) + hf_map_count(m->dirty_twins) == 0 && !hub_jobs_changed(m->jobs))
 		return 0;
 	r = hub_state_txn(m, &txn);
-	for (pos = 0; r == 0 && hf_map_next(m->dirty_idents, &pos, &id, &v);)
-		r = hub_registry_write(m, txn, id);
-	for (pos = 0; r == 0 && hf_map_next(m->dirty_twins, &pos, &id, &v);)
-		r = hub_twin_write(m, txn, id);
+	if (r == 0)
+		r = write_records(m, txn, m->dirty_idents, m->dirty_twins);
 	return r ? r : hub_jobs_write(m->jobs, txn);
 }
 
@@ -241,7 +251,56 @@ int hub_event_flush(struct hub_model *m)
 	return r;
 }
 
-/* After a failure the dirty sets stay, so that the next commit tries those records again. */
+static void move_set(struct hf_map *from, struct hf_map *to)
+{
+	struct hf_span id;
+	size_t pos = 0;
+	void *v;
+
+	while (hf_map_next(from, &pos, &id, &v)) {
+		if (hf_map_put(to, id, v) != 0)
+			hf_log(HF_LOG_ERR, "hub.commit", "no memory to store %.*s later", (int)id.len, (const char *)id.ptr);
+		hf_map_remove(from, id);
+	}
+}
+
+/* Records that could not be written: those who changed them were told so, but the change stands in memory. They are
+ * written apart, once there is room, so that nobody else's commit fails with them. */
+static void on_retry(void *arg)
+{
+	struct hub_model *m = arg;
+	struct hf_txn *txn;
+	int r;
+
+	if (m->state_txn) {
+		hf_timer_start(m->retry, 1, 0);	/* one writer at a time */
+		return;
+	}
+	r = hf_txn_begin(m->state, true, &txn);
+	if (r == 0) {
+		r = write_records(m, txn, m->late_idents, m->late_twins);
+		if (r == 0)
+			r = hf_txn_commit(&txn);
+		else
+			hf_txn_abort(&txn);
+	}
+	if (r != 0) {
+		hf_timer_start(m->retry, RETRY_MS, 0);
+		return;
+	}
+	clear_set(m->late_idents);
+	clear_set(m->late_twins);
+	hf_log(HF_LOG_NOTICE, "hub.commit", "changes that could not be stored before are stored now");
+}
+
+static void set_aside(struct hub_model *m)
+{
+	move_set(m->dirty_idents, m->late_idents);
+	move_set(m->dirty_twins, m->late_twins);
+	if (!m->closing && hf_map_count(m->late_idents) + hf_map_count(m->late_twins) > 0)
+		hf_timer_start(m->retry, RETRY_MS, 0);
+}
+
 static int commit(struct hub_model *m)
 {
 	static struct hf_log_limit limit;
@@ -254,6 +313,8 @@ static int commit(struct hub_model *m)
 	if (r == 0) {
 		clear_set(m->dirty_idents);
 		clear_set(m->dirty_twins);
+	} else {
+		set_aside(m);
 	}
 	hub_jobs_written(m->jobs, r);
 	e = hub_event_flush(m);
@@ -446,12 +507,14 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	m->host = strdup(cfg->host ? cfg->host : "");
 	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
-	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
+	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->late_idents) || hf_map_create(&m->late_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
 	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients) ||
 	    hub_jobs_create(m, &m->jobs) || hub_configs_create(m, &m->configs))
 		r = -ENOMEM;
 	if (r == 0)
 		r = hf_timer_create(loop, on_tick, m, &m->tick);
+	if (r == 0)
+		r = hf_timer_create(loop, on_retry, m, &m->retry);
 	if (r == 0)
 		r = open_dbs(m, cfg);
 	if (r == 0)
@@ -511,11 +574,15 @@ void hub_model_close(struct hub_model **pm)
 	m->closing = true;
 	hf_task_cancel(&m->task);
 	hf_timer_destroy(&m->tick);
+	hf_timer_destroy(&m->retry);
 	hf_timer_destroy(&m->retention);
 	if (m->sinks)
 		hub_methods_fini(m);
-	if (m->state && m->events)
+	if (m->state && m->events) {
+		move_set(m->late_idents, m->dirty_idents);
+		move_set(m->late_twins, m->dirty_twins);
 		turn_end(m);
+	}
 	if (m->state_txn)
 		hf_txn_abort(&m->state_txn);
 	if (m->event_txn)
@@ -529,6 +596,8 @@ void hub_model_close(struct hub_model **pm)
 	hf_map_destroy(&m->idents);
 	hf_map_destroy(&m->dirty_idents);
 	hf_map_destroy(&m->dirty_twins);
+	hf_map_destroy(&m->late_idents);
+	hf_map_destroy(&m->late_twins);
 	hf_map_destroy(&m->policies);
 	hf_map_destroy(&m->sinks);
 	hf_db_close(&m->state);

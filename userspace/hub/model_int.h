@@ -83,6 +83,8 @@ struct hub_model {
 	struct hub_entry **devices;		/* sorted by device id */
 	size_t n_devices, cap_devices;
 	struct hf_map *dirty_idents, *dirty_twins;	/* ids whose records the next commit writes */
+	struct hf_map *late_idents, *late_twins;	/* those of commits that failed */
+	struct hf_timer *retry;
 	struct hf_map *policies;
 	int64_t last_ticks, created_ms;
 	uint64_t twin_etag, c2d_seq;

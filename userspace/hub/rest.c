@@ -184,11 +184,11 @@ static void on_commit(void *arg, int err)
 {
 	struct rest_reply *p = arg;
 
-	if (err)
-		send_text(p->x, err == HF_EFULL ? 503 : 500,
-			  err == HF_EFULL ? "{\"Message\":\"ErrorCode:ServiceUnavailable;the storage is full\"}"
-					  : "{\"Message\":\"ErrorCode:ServerError;not stored\"}",
-			  "iothub-errorcode: ServerError\r\n");
+	if (err == HF_EFULL)
+		send_text(p->x, 503, "{\"Message\":\"ErrorCode:ServiceUnavailable;the storage is full\"}",
+			  "iothub-errorcode: ServiceUnavailable\r\n");
+	else if (err)
+		send_text(p->x, 500, "{\"Message\":\"ErrorCode:ServerError;not stored\"}", "iothub-errorcode: ServerError\r\n");
 	else
 		send_text(p->x, p->status, p->text, p->headers);
 	reply_free(p);
