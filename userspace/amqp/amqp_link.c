@@ -56,7 +56,7 @@ void hf_amqp_link_free(struct hf_amqp_link *l)
 	l->a->n_links--;
 	if (!l->refused)
 		l->a->ops->gone(l->a->arg, l);
-	hf_buf_fini(&l->in);
+	hf_buf_wipe(&l->in);
 	free(l);
 }
 

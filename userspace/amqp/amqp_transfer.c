@@ -52,8 +52,7 @@ static bool deliver(struct hf_amqp_link *l, struct hf_amqp_delivery *d)
 		l->held = d;
 		return false;
 	}
-	hf_buf_reset(&l->in);
-	hf_buf_shrink(&l->in);
+	hf_buf_wipe(&l->in);		/* it may have been a token */
 	return true;
 }
 

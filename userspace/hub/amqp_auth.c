@@ -137,7 +137,7 @@ const char *hub_amqp_may_act_as(struct hub_amqp_conn *c, const struct hub_ident 
 {
 	const struct hub_claim *own = own_claim(c, ident, auth_chain);
 	struct hub_model *m = c->head->model;
-	const char *why = NULL, *also;
+	const char *why = hub_amqp_has_claims(c) ? "no token of this identity on the connection" : NULL, *also;
 
 	*ret_auth_type = "sas";
 	if (own && !(why = hub_claim_act_as(m, own, ident, auth_chain)))
@@ -147,7 +147,7 @@ const char *hub_amqp_may_act_as(struct hub_amqp_conn *c, const struct hub_ident 
 		also = hub_claim_act_as(m, &c->policies[i], ident, auth_chain);
 		if (!also)
 			return NULL;
-		why = why ? why : also;
+		why = own ? why : also;
 	}
 	*ret_auth_type = "x509";
 	also = hub_cert_act_as(m, hf_conn_tls(hf_amqp_conn(c->amqp)), ident);

@@ -4,6 +4,10 @@
 #include "core/util.h"
 #include "hub/amqp_int.h"
 
+#include <errno.h>
+
+#define MAX_MODEL_ID 256
+
 static const struct hub_amqp_kind *const kinds[] = {
 	&hub_amqp_cbs_requests, &hub_amqp_cbs_replies,
 	&hub_amqp_c2d_send, &hub_amqp_feedback, &hub_amqp_file_notifications,
@@ -195,15 +199,34 @@ static enum progress follow_fault(struct hub_amqp_link *l)
 	return WAITING;		/* for ever, if it hangs */
 }
 
+/* What the attach tells of the identity is kept: the model, and the chain by which a gateway acts for it. */
+static int note_properties(struct hub_amqp_link *l, const struct hub_ident *ident, struct hub_amqp_login *login,
+			   const char *auth_chain)
+{
+	hf_autobuf struct hf_buf model_id = HF_BUF_INIT(MAX_MODEL_ID);
+
+	if (auth_chain && !login->client.auth_chain && !(login->client.auth_chain = strdup(auth_chain)))
+		return -ENOMEM;
+	if (!hf_amqp_link_property(l->link, "com.microsoft:model-id", &model_id) || hf_buf_len(&model_id) == 0)
+		return 0;
+	return hub_twin_set_model(l->conn->head->model, ident, hf_buf_cstr(&model_id));
+}
+
 static enum progress log_in(struct hub_amqp_link *l)
 {
 	hf_autobuf struct hf_buf chain = HF_BUF_INIT(1024);
 	const char *auth_chain = NULL, *auth_type, *why;
 	struct hub_amqp_login *login;
+	const struct hub_ident *ident;
 	enum progress p;
 
 	if (hf_amqp_link_property(l->link, "com.microsoft:auth-chain", &chain) && hf_buf_len(&chain))
 		auth_chain = hf_buf_cstr(&chain);
+	ident = hub_ident_find(l->conn->head->model, hf_span_str(l->addr.ident));
+	if (!ident && l->conn->n_policies) {	/* devices do not learn who else there is */
+		hub_amqp_link_refuse(l, "amqp:not-found", "identity unknown");
+		return REFUSED;
+	}
 	why = may_act_as(l, auth_chain, &auth_type);
 	if (why) {
 		hub_amqp_link_refuse(l, "amqp:unauthorized-access", why);
@@ -213,10 +236,10 @@ static enum progress log_in(struct hub_amqp_link *l)
 	if (p != GO_ON)
 		return p;
 	login = hub_amqp_login_get(l->conn, l->addr.ident);
-	if (login && auth_chain && !login->client.auth_chain)
-		login->client.auth_chain = strdup(auth_chain);
-	if (!login || (auth_chain && !login->client.auth_chain)) {
+	if (!login || note_properties(l, ident, login, auth_chain) != 0) {
 		hub_amqp_link_refuse(l, "amqp:internal-error", "no memory");
+		if (login)
+			hub_amqp_login_settle(login);
 		return REFUSED;
 	}
 	login->auth_type = auth_type;

@@ -11,7 +11,7 @@ struct hub_amqp_login *hub_amqp_login_find(struct hub_amqp_conn *c, const char *
 }
 
 /* The identity was deleted, disabled, re-keyed, or its client is to be cut. When nobody else uses the connection it is
- * closed, for that is what clients notice first. */
+ * closed, without an error: Node's SDK comes back from a lost connection, but not from amqp:connection:forced. */
 static void on_cut(void *arg, const char *why)
 {
 	struct hub_amqp_login *login = arg;
@@ -24,7 +24,8 @@ static void on_cut(void *arg, const char *why)
 	hf_log(HF_LOG_INFO, "hub.amqp.cut", "%s: \"%s\": %s", hf_conn_peer(login->client.conn), login->client.id, why);
 	free(hf_map_remove(c->claims, hf_span_str(login->client.id)));
 	if (hf_map_count(c->logins) == 1 && c->n_policies == 0) {
-		hub_amqp_drop(c, HUB_M_AMQP_DETACHED, "amqp:connection:forced", why);
+		hf_metric_add(HUB_M_AMQP_DETACHED, 1);
+		hub_amqp_cut_off(c);
 		return;
 	}
 	hf_list_for_each(pos, &c->links) {

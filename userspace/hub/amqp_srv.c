@@ -286,8 +286,7 @@ void hub_amqp_stop(struct hub_amqp *head)
 		struct hub_amqp_conn *c = hf_container_of(pos, struct hub_amqp_conn, node);
 
 		if (!c->closing)
-			hf_amqp_close(c->amqp, "amqp:connection:forced", "the hub is stopping");
-		c->closing = true;
+			hub_amqp_cut_off(c);	/* clients come back as from a lost connection */
 	}
 }
 

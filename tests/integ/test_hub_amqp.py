@@ -1,0 +1,618 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hub's AMQP port as devices use it, link by link: what the SDKs of other languages do and Node does not."""
+import json
+import time
+import uuid
+
+import amqpwire
+import hubrest
+import judge
+import pytest
+from amqpwire import Closed, Refused
+from labctl import wait_for
+from labkit.identity import sas_token
+from labkit.world import HUB_IP, HUB_NAME
+from proton import Delivery, Link, Message, symbol
+
+pytestmark = pytest.mark.hub
+LAB = {"children": 6, "modules": 1, "build": "asan"}
+EVENTS, DESIRED = "/devices/{}/messages/events", "/notifications/twin/properties/desired"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_gateway(lab):
+    """It holds the modules' identities too."""
+    lab.gw("kill")
+
+
+@pytest.fixture(scope="module")
+def service(lab):
+    with lab.inside("hub"):
+        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
+    yield r
+    r.close()
+
+
+@pytest.fixture
+def connect(lab):
+    made = []
+
+    def start(**kw):
+        with lab.inside("hub"):
+            made.append(amqpwire.Client(amqpwire.tls(lab.ca, HUB_NAME, HUB_IP, **kw)))
+        return made[-1]
+    yield start
+    for c in made:
+        c.sock.close()
+
+
+def token(row, **kw):
+    path = f"{HUB_NAME}/devices/{row['deviceId']}" + (f"/modules/{row['moduleId']}" if "moduleId" in row else "")
+    return sas_token(row["primaryKey"], path, **kw)
+
+
+def policy_token(lab, name, **kw):
+    key = lab.hub_ctl("policy.show", name=name)[0]["primaryKey"]
+    return sas_token(key, kw.pop("resource", HUB_NAME), policy=name, **kw)
+
+
+def login(connect, row, **kw):
+    c = connect().open()
+    assert c.cbs(token(row, **kw))[0] == 200
+    return c
+
+
+def counter(lab, name):
+    return {k: v for r in lab.hub_ctl("counters") for k, v in r.items()}[name]
+
+
+def next_seq(lab):
+    return lab.hub_ctl("status")[0]["nextSequence"]
+
+
+def bodies(lab, start):
+    return [judge.body_of(e).decode() for e in lab.events(start)]
+
+
+# --- how connections begin -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mechanism,response", [("MSSBCBS", None), ("MSSBCBS", b""), ("ANONYMOUS", b"\0who"), (None, None)])
+def test_a_token_comes_over_cbs_after_any_start(lab, connect, mechanism, response):
+    c, row = connect(), lab.children()[0]
+    if mechanism:
+        offered = c.sasl(mechanism, response)
+        assert all(m in offered for m in (b"MSSBCBS", b"PLAIN", b"ANONYMOUS", b"EXTERNAL"))
+    c.open()
+    for mid in ("text", uuid.uuid4()):
+        status, _, reply = c.cbs(token(row), message_id=mid)
+        assert (status, reply.correlation_id, type(reply.correlation_id)) == (200, mid, type(mid))
+    start = next_seq(lab)
+    assert c.send(c.sender(EVENTS.format("dev0")), Message(body=b"in", inferred=True)) == ("accepted", None)
+    assert bodies(lab, start) == ["in"]
+    c.close()
+
+
+def plain(user, password):
+    return b"\0" + user.encode() + b"\0" + password.encode()
+
+
+def test_plain_carries_the_token_of_a_device_or_policy(lab, connect):
+    row = lab.children()[0]
+    c = connect()
+    c.sasl("PLAIN", plain("dev0@sas.hub", token(row)))
+    c.open()
+    assert c.send(c.sender(EVENTS.format("dev0")), Message(body=b"plain", inferred=True))[0] == "accepted"
+    with pytest.raises(Refused):
+        c.sender(EVENTS.format("dev1"))
+    s = connect()
+    s.sasl("PLAIN", plain("service@sas.root.hub", policy_token(lab, "service")))
+    s.open().receiver("/messages/servicebound/feedback")
+
+
+@pytest.mark.parametrize("user,who", [("dev0@sas.other", "dev0"), ("dev1@sas.hub", "dev0"), ("dev0", "dev0"), ("dev0@sas.hub", None),
+                                      ("service@sas.hub", "service"), ("device@sas.root.hub", "service")])
+def test_plain_refuses_what_does_not_fit(lab, connect, user, who):
+    rows = {r["deviceId"]: token(r) for r in lab.children()} | {"service": policy_token(lab, "service"), None: "nonsense"}
+    before = counter(lab, "auth_refused_total")
+    with pytest.raises(Closed):
+        connect().sasl("PLAIN", plain(user, rows[who]))
+    assert counter(lab, "auth_refused_total") == before + 1
+
+
+def test_plain_ends_with_its_token(lab, connect):
+    c = connect()
+    c.sasl("PLAIN", plain("dev0@sas.hub", token(lab.children()[0], seconds=1)))
+    c.open()
+    assert c.closed(15) == "amqp:unauthorized-access"
+
+
+def test_external_wants_a_certificate(lab, connect):
+    with pytest.raises(Closed):
+        connect().sasl("EXTERNAL", b"")
+
+
+def test_bad_tokens_are_answered_with_a_status(lab, connect):
+    c, row = connect().open(), lab.children()[0]
+    good = token(row)
+    assert c.cbs(good.replace("sig=", "sig=AAAA"))[0] == 401
+    assert c.cbs(token(row, expiry=1))[0] == 401
+    assert c.cbs(sas_token(row["primaryKey"], f"{HUB_NAME}/devices/nobody"))[0] == 404
+    assert c.cbs(sas_token(row["primaryKey"], "other.example/devices/dev0"))[0] == 401
+    assert c.cbs("")[0] == 400
+    assert c.cbs(good, kind="something")[0] == 400
+    assert c.cbs("Bearer x", kind="jwt")[0] == 401
+    assert c.cbs(good, operation="drop-token")[0] == 400
+    with pytest.raises(Refused) as e:
+        c.sender(EVENTS.format("dev0"))
+    assert (e.value.condition, e.value.null) == ("amqp:unauthorized-access", True)
+    assert c.cbs(good, kind="amqp:sastoken")[0] == 200
+    c.sender(EVENTS.format("dev0"))
+
+
+# --- addresses, links, identities ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("address", ["amqps://{h}/devices/dev0/messages/events", "amqps://{h}:5671/devices/dev0/Messages/Events",
+                                     "devices/dev0/messages/events", "/DEVICES/dev0/messages/events", "/devices/de%760/messages/events"])
+def test_addresses_as_clients_write_them(lab, connect, address):
+    c = login(connect, lab.children()[0])
+    s = c.sender(address.format(h=HUB_NAME))
+    assert s.remote_target.address == address.format(h=HUB_NAME)
+    assert s.remote_max_message_size == 262144
+    assert c.send(s, Message(body=b"x", inferred=True))[0] == "accepted"
+
+
+@pytest.mark.parametrize("address,condition", [
+    ("/devices/DEV0/messages/events", "amqp:unauthorized-access"), ("/devices/dev1/messages/events", "amqp:unauthorized-access"),
+    ("/devices/dev0/modules/m/messages/events", "amqp:unauthorized-access"), ("/devices/dev0/nothing", "amqp:not-found"),
+    ("/messages/nowhere", "amqp:not-found"), ("", "amqp:not-found"), ("/devices", "amqp:not-found"),
+    ("/devices/" + "x" * 2000, "amqp:not-found"), ("/" * 50, "amqp:not-found"), ("/devices/dev0%2Fx/messages/events", "amqp:not-found")])
+def test_refused_links_have_null_termini_and_harm_no_other(lab, connect, address, condition):
+    c = login(connect, lab.children()[0])
+    s = c.sender(EVENTS.format("dev0"))
+    before = counter(lab, "amqp_links_refused_total")
+    with pytest.raises(Refused) as e:
+        c.sender(address)
+    assert (e.value.condition, e.value.null) == (condition, True)
+    assert counter(lab, "amqp_links_refused_total") == before + 1
+    assert c.send(s, Message(body=b"still here", inferred=True))[0] == "accepted"
+
+
+def test_ids_are_decoded_or_taken_as_they_are(lab, connect, service):
+    for ident in ("sp!(1)", "100%", "a%41"):
+        status, _, doc = service.call("PUT", "/devices/" + "".join(f"%{b:02x}" for b in ident.encode()), {"deviceId": ident})
+        assert status == 200, doc
+        row = {"deviceId": ident, "primaryKey": doc["authentication"]["symmetricKey"]["primaryKey"]}
+        c, start = login(connect, row), next_seq(lab)
+        for form in (ident, ident.replace("%", "%25").replace("!", "%21")):
+            assert c.send(c.sender(EVENTS.format(form)), Message(body=b"x", inferred=True))[0] == "accepted"
+        assert [e["deviceId"] for e in lab.events(start)] == [ident] * 2
+
+
+def test_many_identities_share_a_connection_and_fail_alone(lab, connect, service):
+    rows = lab.children()[:3]
+    c = connect().open()
+    for row in rows:
+        assert c.cbs(token(row))[0] == 200
+    senders = [c.sender(EVENTS.format(r["deviceId"]), session=c.session()) for r in rows]
+    listed = [x["id"] for x in lab.hub_ctl("clients.list") if x["protocol"] == "amqp"]
+    assert sorted(listed) == ["dev0", "dev1", "dev2"]
+    doc = service.call("GET", "/devices/dev1")[2]
+    try:
+        assert service.call("PUT", "/devices/dev1", {**doc, "status": "disabled"}, {"If-Match": "*"})[0] == 200
+        assert c.detached(senders[1]) == "amqp:link:detach-forced"
+        start = next_seq(lab)
+        for i in (0, 2):
+            assert c.send(senders[i], Message(body=f"from {i}".encode(), inferred=True))[0] == "accepted"
+        assert bodies(lab, start) == ["from 0", "from 2"]
+        assert c.cbs(token(rows[1]))[0] == 401
+        with pytest.raises(Refused):
+            c.sender(EVENTS.format("dev1"))
+    finally:
+        assert service.call("PUT", "/devices/dev1", {**doc, "status": "enabled"}, {"If-Match": "*"})[0] == 200
+    assert c.cbs(token(rows[1]))[0] == 200
+    c.sender(EVENTS.format("dev1"))
+
+
+def test_one_policy_token_serves_all_devices(lab, connect):
+    c = connect().open()
+    assert c.cbs(policy_token(lab, "device", resource=f"{HUB_NAME}/devices"))[0] == 200
+    start = next_seq(lab)
+    for ident in ("dev0", "dev1"):
+        assert c.send(c.sender(EVENTS.format(ident)), Message(body=ident.encode(), inferred=True))[0] == "accepted"
+    assert bodies(lab, start) == ["dev0", "dev1"]
+    with pytest.raises(Refused) as e:
+        c.receiver("/messages/servicebound/feedback")
+    assert e.value.condition == "amqp:unauthorized-access"
+    with pytest.raises(Refused) as e:
+        c.sender(EVENTS.format("nobody"))
+    assert e.value.condition == "amqp:not-found"
+
+
+def test_the_only_identity_of_a_connection_takes_it_along(lab, connect):
+    c = login(connect, lab.children()[3])
+    c.sender(EVENTS.format("dev3"))
+    lab.exec("hub", "holdfast-hub", "clients", "disconnect", "-d", "dev3")
+    assert c.closed() is None and c.eof
+
+
+def test_a_newer_link_steals(lab, connect):
+    old, new = login(connect, lab.children()[0]), login(connect, lab.children()[0])
+    a, twin = old.receiver("/devices/dev0/messages/devicebound"), old.receiver("/devices/dev0/twin")
+    b = new.receiver("/devices/dev0/messages/devicebound")
+    assert old.detached(a) == "amqp:link:stolen"
+    lab.exec("hub", "holdfast-hub", "c2d", "send", "-d", "dev0", "--data", "for the new one")
+    m, d = new.receive(b)
+    assert bytes(m.body) == b"for the new one"
+    new.settle(d)
+    twin.flow(1)
+    old.idle(0.2)		# no other kind of link was touched
+    assert not twin.state & twin.REMOTE_CLOSED
+
+
+def test_expiry_detaches_the_identity_and_renewal_prevents_it(lab, connect):
+    rows = lab.children()
+    c = connect().open()
+    assert c.cbs(token(rows[0], seconds=2))[0] == 200
+    assert c.cbs(token(rows[1], seconds=2))[0] == 200
+    a, b = c.sender(EVENTS.format("dev0")), c.sender(EVENTS.format("dev1"))
+    assert c.cbs(token(rows[1], seconds=600))[0] == 200
+    before = counter(lab, "token_expired_total")
+    assert c.detached(a, 20) == "amqp:unauthorized-access"
+    assert counter(lab, "token_expired_total") == before + 1
+    assert c.send(b, Message(body=b"renewed", inferred=True))[0] == "accepted"
+    wait_for("the login to end", 5, lambda: [x["id"] for x in lab.hub_ctl("clients.list") if x["protocol"] == "amqp"] == ["dev1"])
+    assert c.cbs(token(rows[0]))[0] == 200
+    c.sender(EVENTS.format("dev0"))
+
+
+# --- telemetry ----------------------------------------------------------------------------------------------------
+
+
+def test_properties_of_a_message(lab, connect):
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    m = Message(body=b"{}", inferred=True)
+    m.id, m.correlation_id = uuid.UUID("c9b1f2ae-1111-4222-8333-444455556666"), "cid"
+    m.content_type, m.content_encoding, m.user_id = symbol("application/json"), symbol("utf-8"), b"me"
+    m.properties = {"text": "a b", "int": 5, "bool": True, "iothub-creation-time-utc": "2026-01-31T10:00:00Z"}
+    m.annotations = {symbol("dt-subject"): "thermostat", symbol("iothub-connection-device-id"): "forged"}
+    assert c.send(c.sender(EVENTS.format("dev0")), m) == ("accepted", None)
+    e = lab.events(start)[0]
+    system = e["systemProperties"]
+    assert system["messageId"] == "c9b1f2ae-1111-4222-8333-444455556666" and system["correlationId"] == "cid"
+    assert system["contentType"] == "application/json" and system["contentEncoding"] == "utf-8"
+    assert system["iothub-connection-device-id"] == "dev0" and system["dt-subject"] == "thermostat"
+    assert e["properties"] == {"text": "a b", "int": "5", "bool": "true"}
+    assert json.loads(system["iothub-connection-auth-method"])["type"] == "sas"
+
+
+def test_bodies_of_every_kind(lab, connect):
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    s = c.sender(EVENTS.format("dev0"))
+    two = b"\x00\x53\x75\xa0\x02ab\x00\x53\x75\xa0\x02cd"
+    for message in (Message(body="text"), Message(body=b"binary"), two, Message(body=b"", inferred=True)):
+        assert c.send(s, message) == ("accepted", None)
+    assert bodies(lab, start) == ["text", "binary", "abcd", ""]
+    assert c.send(s, Message(body={"a": 1})) == ("rejected", "com.microsoft:argument-error")
+
+
+def test_a_batch_is_taken_as_a_whole_or_not_at_all(lab, connect):
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    s = c.sender(EVENTS.format("dev0"))
+    good = [Message(body=f"part {i}".encode(), inferred=True, properties={"n": i}) for i in range(5)]
+    assert c.send_batch(s, good) == ("accepted", None)
+    events = lab.events(start)
+    assert [judge.body_of(e).decode() for e in events] == [f"part {i}" for i in range(5)]
+    assert [e["properties"]["n"] for e in events] == ["0", "1", "2", "3", "4"]
+    assert c.send_batch(s, good + [b"\x00\x53\x75"]) == ("rejected", "com.microsoft:argument-error")
+    assert c.send_batch(s, good + [Message(body={"no": "map"})])[0] == "rejected"
+    large = [Message(body=b"x" * 100000, inferred=True)] * 3
+    assert c.send_batch(s, large) == ("rejected", "amqp:link:message-size-exceeded")
+    assert c.send(s, good[0]) == ("accepted", None)	# a message like any other again
+    assert len(lab.events(start)) == 6
+
+
+def test_sizes(lab, connect):
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    s = c.sender(EVENTS.format("dev0"))
+    assert c.send(s, Message(body=b"x" * 262144, inferred=True)) == ("accepted", None)
+    assert c.send(s, Message(body=b"x" * 262145, inferred=True)) == ("rejected", "amqp:link:message-size-exceeded")
+    assert c.send(s, Message(body=b"x" * 262140, inferred=True, properties={"k": "v"})) == ("accepted", None)
+    assert c.send(s, Message(body=b"x" * 262140, inferred=True, properties={"k": "vvvv"}))[0] == "rejected"
+    before = counter(lab, "amqp_limit_total")
+    c.start(s, Message(body=b"x" * (2 << 20), inferred=True))
+    assert c.detached(s) == "amqp:link:message-size-exceeded"
+    assert counter(lab, "amqp_limit_total") == before + 1
+    assert len(lab.events(start)) == 2
+
+
+def test_presettled_messages_and_a_sender_that_wants_to_settle_second(lab, connect):
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    s = c.sender(EVENTS.format("dev0"), snd=Link.SND_SETTLED)
+    c.start(s, Message(body=b"fire", inferred=True), settled=True)
+    second = c.sender("/devices/dev0/messages/events", rcv=Link.RCV_SECOND)
+    assert c.send(second, Message(body=b"answered", inferred=True))[0] == "accepted"
+    assert bodies(lab, start) == ["fire", "answered"]
+
+
+def test_modules_send_to_outputs_and_listen_to_inputs(lab, connect):
+    row = lab.json("modules.json")[0]
+    c, start = login(connect, row), next_seq(lab)
+    base = f"/devices/{row['deviceId']}/modules/{row['moduleId']}"
+    s = c.sender(f"{base}/messages/events")
+    c.receiver(f"{base}/messages/events")
+    assert c.send(s, Message(body=b"out", inferred=True, properties={"iothub-outputname": "o1"}))[0] == "accepted"
+    e = lab.events(start)[0]
+    assert (e["deviceId"], e["moduleId"]) == (row["deviceId"], row["moduleId"])
+    with pytest.raises(Refused):
+        c.receiver(f"{base}/messages/devicebound")
+    d = login(connect, lab.children()[0])
+    with pytest.raises(Refused) as e:
+        d.receiver(EVENTS.format("dev0"))
+    assert e.value.condition == "amqp:not-allowed"
+
+
+# --- C2D -----------------------------------------------------------------------------------------------------------
+
+
+def queued(lab, ident):
+    return json.loads(lab.exec("hub", "holdfast-hub", "device", "show", "-d", ident, "--json").stdout)["cloudToDeviceMessageCount"]
+
+
+def c2d(lab, text, ident="dev4"):
+    lab.exec("hub", "holdfast-hub", "c2d", "send", "-d", ident, "--data", text)
+
+
+def test_outcomes_of_c2d(lab, connect):
+    c = login(connect, lab.children()[4])
+    r = c.receiver("/devices/dev4/messages/devicebound")
+    c2d(lab, "one")
+    m, d = c.receive(r)
+    assert (bytes(m.body), m.address) == (b"one", "/devices/dev4/messages/devicebound")
+    assert m.annotations[symbol("iothub-deliverycount")] == 0
+    assert len(d.tag.encode("utf-8", "surrogateescape") if isinstance(d.tag, str) else d.tag) >= 16
+    lock = m.annotations[symbol("x-opt-lock-token")]
+    c.settle(d, Delivery.RELEASED)
+    m, d = c.receive(r)
+    assert bytes(m.body) == b"one" and m.annotations[symbol("iothub-deliverycount")] == 1
+    assert m.annotations[symbol("x-opt-lock-token")] != lock
+    d.local.failed = True
+    c.settle(d, Delivery.MODIFIED)
+    m, d = c.receive(r)
+    assert m.annotations[symbol("iothub-deliverycount")] == 2
+    c.settle(d, Delivery.ACCEPTED)
+    wait_for("the queue to be empty", 5, lambda: queued(lab, "dev4") == 0)
+    c2d(lab, "two")
+    dead = counter(lab, "c2d_dead_total")
+    c.settle(c.receive(r)[1], Delivery.REJECTED)
+    wait_for("the message to be dead", 5, lambda: counter(lab, "c2d_dead_total") == dead + 1)
+
+
+def test_a_receiver_that_settles_second_gets_an_answer(lab, connect):
+    c = login(connect, lab.children()[4])
+    r = c.receiver("/devices/dev4/messages/devicebound", rcv=Link.RCV_SECOND)
+    c2d(lab, "second")
+    _, d = c.receive(r)
+    d.update(Delivery.ACCEPTED)
+    c.pump(lambda: d.settled)
+    assert d.remote_state == Delivery.ACCEPTED and queued(lab, "dev4") == 0
+
+
+def test_detach_gives_back_what_is_locked(lab, connect):
+    c = login(connect, lab.children()[4])
+    r = c.receiver("/devices/dev4/messages/devicebound", credit=1)
+    c2d(lab, "first")
+    c2d(lab, "behind")
+    c.receive(r)
+    r.close()
+    again = c.receiver("/devices/dev4/messages/devicebound")
+    got = [c.receive(again) for _ in range(2)]
+    assert [bytes(m.body) for m, _ in got] == [b"first", b"behind"]
+    assert got[0][0].annotations[symbol("iothub-deliverycount")] == 0
+    for _, d in got:
+        c.settle(d)
+    wait_for("the queue to be empty", 5, lambda: queued(lab, "dev4") == 0)
+
+
+def test_a_receiver_of_settled_messages_completes_them_at_once(lab, connect):
+    c = login(connect, lab.children()[4])
+    r = c.receiver("/devices/dev4/messages/devicebound", snd=Link.SND_SETTLED)
+    c2d(lab, "gone")
+    assert bytes(c.receive(r)[0].body) == b"gone"
+    assert queued(lab, "dev4") == 0
+
+
+# --- twins and methods ----------------------------------------------------------------------------------------------
+
+
+class Twin:
+    def __init__(self, c, ident, **kw):
+        props = {"com.microsoft:api-version": "2021-04-12", "com.microsoft:channel-correlation-id": "twin:1"}
+        self.c = c
+        self.out = c.sender(f"/devices/{ident}/twin", properties=props, snd=Link.SND_SETTLED)
+        self.back = c.receiver(f"/devices/{ident}/twin", properties=props, snd=Link.SND_SETTLED, **kw)
+
+    def request(self, operation, resource=None, body=b" ", cid="cid-1"):
+        m = Message(body=body, inferred=True, correlation_id=cid)
+        m.annotations = {symbol("operation"): operation} | ({symbol("resource"): resource} if resource else {})
+        self.c.start(self.out, m, settled=True)
+
+    def ask(self, *args, **kw):
+        self.request(*args, **kw)
+        m, _ = self.c.receive(self.back)
+        assert m.correlation_id == kw.get("cid", "cid-1")
+        return m.annotations[symbol("status")], m.annotations.get(symbol("version")), bytes(m.body)
+
+
+def test_twin_over_a_pair_of_links(lab, connect):
+    t = Twin(login(connect, lab.children()[5]), "dev5")
+    status, _, body = t.ask("GET")
+    assert status == 200 and json.loads(body)["desired"]["$version"] == 1
+    status, version, body = t.ask("PATCH", "/properties/reported", b'{"a":{"b":1}}', cid="with version")
+    assert (status, version, body) == (200, 2, b"")
+    assert t.ask("PUT", DESIRED)[0] == 200
+    lab.exec("hub", "holdfast-hub", "twin", "update", "-d", "dev5", "--desired", '{"x":5}')
+    m, _ = t.c.receive(t.back)
+    assert m.correlation_id is None and m.annotations == {symbol("resource"): DESIRED, symbol("version"): 2}
+    assert json.loads(bytes(m.body)) == {"x": 5, "$version": 2}
+    assert t.ask("DELETE", DESIRED)[0] == 200
+    lab.exec("hub", "holdfast-hub", "twin", "update", "-d", "dev5", "--desired", '{"x":6}')
+    status, _, body = t.ask("GET")		# no patch came in between
+    assert json.loads(body)["desired"] == {"x": 6, "$version": 3}
+
+
+@pytest.mark.parametrize("operation,resource,body", [
+    ("PATCH", "/properties/reported", b"not json"), ("PATCH", "/properties/reported", b"[1]"), ("PATCH", "/properties/reported", b""),
+    ("PATCH", "/properties/desired", b"{}"), ("PATCH", None, b"{}"), ("POST", None, b""), ("PUT", "/elsewhere", b""),
+    ("PATCH", "/properties/reported", b'{"a":' * 12 + b"1" + b"}" * 12), ("PATCH", "/properties/reported", b'{"a":"' + b"x" * 40000 + b'"}')])
+def test_twin_errors_are_json(lab, connect, operation, resource, body):
+    t = Twin(login(connect, lab.children()[5]), "dev5")
+    status, _, answer = t.ask(operation, resource, body)
+    assert status in (400, 413) and json.loads(answer)["errorCode"] // 1000 == status
+    assert t.ask("GET")[0] == 200
+
+
+def test_replies_wait_for_credit(lab, connect):
+    t = Twin(login(connect, lab.children()[5]), "dev5", credit=0)
+    t.request("GET")
+    t.c.idle(0.3)
+    assert not t.c.inbox.get(t.back.name)
+    t.back.flow(1)
+    assert t.c.receive(t.back)[0].annotations[symbol("status")] == 200
+
+
+def test_method_correlation_ids_are_uuids(lab, connect):
+    c = login(connect, lab.children()[5])
+    out, back = c.receiver("/devices/dev5/methods/devicebound"), c.sender("/devices/dev5/methods/devicebound")
+    for as_text in (False, True):
+        call = lab.spawn("hub", "holdfast-hub", "method", "invoke", "-d", "dev5", "--mn", "doIt", "--mp", '{"a":1}', "--json")
+        m, d = c.receive(out)
+        c.settle(d)
+        assert isinstance(m.correlation_id, uuid.UUID) and m.properties["IoThub-methodname"] == "doIt"
+        assert json.loads(bytes(m.body)) == {"a": 1}
+        cid = str(m.correlation_id) if as_text else m.correlation_id
+        bad = Message(body=b"{}", inferred=True, correlation_id=uuid.uuid4(), properties={"IoThub-status": 200})
+        assert c.send(back, bad) == ("rejected", "com.microsoft:argument-error")
+        assert c.send(back, Message(body=b'{"ok":1}', inferred=True, correlation_id=cid, properties={"IoThub-status": 201}))[0] == "accepted"
+        assert call.wait_line(lambda o: o.get("status") == 201)["payload"] == {"ok": 1}
+
+
+def test_model_ids(lab, connect):
+    c = login(connect, lab.children()[5])
+    c.sender(EVENTS.format("dev5"), properties={"com.microsoft:model-id": "dtmi:com:example:Thermostat;1"})
+    twin = json.loads(lab.exec("hub", "holdfast-hub", "twin", "show", "-d", "dev5", "--json").stdout)
+    assert twin["modelId"] == "dtmi:com:example:Thermostat;1"
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fault(lab):
+    yield lambda on, action, **kw: lab.hub_ctl("fault.add", on=on, action=action, device="dev0", **kw)
+    lab.hub_ctl("fault.clear")
+
+
+def test_faults_on_telemetry(lab, connect, fault):
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    s = c.sender(EVENTS.format("dev0"))
+
+    def say(text):
+        return c.start(s, Message(body=text.encode(), inferred=True))
+    fault("telemetry", "reject=503", count=1)
+    assert c.outcome(say("rejected")) == ("rejected", "com.microsoft:timeout")
+    fault("telemetry", "throttle", count=1)
+    assert c.outcome(say("throttled")) == ("rejected", "com.microsoft:device-container-throttled")
+    fault("telemetry", "delay=300", count=1)
+    began = time.monotonic()
+    first, second = say("delayed"), say("behind")
+    assert bodies(lab, start) == []
+    assert c.outcome(first)[0] == "accepted" and time.monotonic() - began >= 0.3
+    assert c.outcome(second)[0] == "accepted"
+    fault("telemetry", "ack-late=300", count=1)
+    began = time.monotonic()
+    late = say("late")
+    wait_for("it to be stored before it is answered", 5, lambda: bodies(lab, start)[-1] == "late")
+    assert c.outcome(late)[0] == "accepted" and time.monotonic() - began >= 0.3
+    fault("telemetry", "ack-twice", count=1)
+    seen, twice = c.dispositions, say("twice")
+    c.pump(lambda: twice.settled)
+    assert twice.remote_state == Delivery.ACCEPTED and c.dispositions == seen + 2
+    fault("telemetry", "ack-never", count=1)
+    never = say("never")
+    fault("telemetry", "hang", count=1)
+    wait_for("the one before to be stored", 5, lambda: bodies(lab, start)[-1] == "never")
+    hung = say("hung")
+    assert c.outcome(say("after"))[0] == "accepted"
+    assert never.remote_state == hung.remote_state == 0
+    fault("telemetry", "drop-connection", count=1)
+    say("dropped")
+    assert c.closed() is None and c.eof
+    assert bodies(lab, start) == ["delayed", "behind", "late", "twice", "never", "after"]
+
+
+def test_faults_on_twins(lab, connect, fault):
+    t = Twin(login(connect, lab.children()[0]), "dev0")
+    fault("twin", "reject=403", count=1)
+    status, _, body = t.ask("GET")
+    assert status == 403 and json.loads(body)["errorCode"] // 1000 == 403
+    fault("twin", "throttle", count=1)
+    assert t.ask("GET")[0] == 429
+    for action in ("delay=300", "ack-late=300"):
+        fault("twin", action, count=1)
+        began = time.monotonic()
+        assert t.ask("PATCH", "/properties/reported", b'{"n":1}')[0] == 200
+        assert time.monotonic() - began >= 0.3
+    fault("twin", "ack-never", count=1)
+    t.request("PATCH", "/properties/reported", b'{"never":1}', cid="never")
+    fault("twin", "hang", count=1)
+    t.request("PATCH", "/properties/reported", b'{"hung":1}', cid="hung")
+    reported = json.loads(t.ask("GET")[2])["reported"]
+    assert reported["never"] == 1 and "hung" not in reported
+    fault("twin", "drop-connection", count=1)
+    t.request("GET")
+    assert t.c.closed() is None and t.c.eof
+
+
+def test_faults_on_logins(lab, connect, fault):
+    row = lab.children()[0]
+    c = connect().open()
+    for code, status in ((1, 400), (3, 503), (5, 401)):
+        fault("connect", f"reject={code}", count=1)
+        assert c.cbs(token(row))[0] == status
+    fault("connect", "throttle", count=1)
+    assert c.cbs(token(row))[0] == 429
+    fault("connect", "delay=300", count=1)
+    began = time.monotonic()
+    assert c.cbs(token(row))[0] == 200 and time.monotonic() - began >= 0.3
+    fault("connect", "reject=5")
+    assert c.cbs(token(row))[0] == 200		# renewal is no login
+    c.sender(EVENTS.format("dev0"))
+    lab.hub_ctl("fault.clear")
+    other = connect().open()
+    assert other.cbs(policy_token(lab, "device"))[0] == 200
+    fault("connect", "reject=3", count=1)
+    with pytest.raises(Refused) as e:
+        other.sender(EVENTS.format("dev0"))
+    assert e.value.condition == "com.microsoft:timeout"
+    fault("connect", "delay=300", count=1)
+    began = time.monotonic()
+    s = other.sender(EVENTS.format("dev0"))
+    assert time.monotonic() - began >= 0.3
+    assert other.send(s, Message(body=b"x", inferred=True))[0] == "accepted"
+    third = connect().open()
+    assert third.cbs(policy_token(lab, "device"))[0] == 200
+    fault("connect", "hang", count=1)
+    hung = third.sender(EVENTS.format("dev0"), wait=False)
+    third.sender(EVENTS.format("dev1"))		# the others go on
+    with pytest.raises(TimeoutError):
+        third.opened(hung, 0.3)
+    fault("connect", "drop-connection", count=1)
+    third.sender(EVENTS.format("dev0"), wait=False)
+    assert third.closed() is None and third.eof
+
+
+def test_the_hub_has_no_sanitizer_report(lab):
+    lab.hub("restart")		# what leaks is told at the end
+    assert "Sanitizer" not in lab.log("hub") and "runtime error" not in lab.log("hub")
