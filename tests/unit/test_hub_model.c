@@ -165,6 +165,58 @@ static void test_registry_rules(void **state)
 	assert_int_equal(commit(w), 0);
 }
 
+static void on_scopes(void *arg)
+{
+	((struct world *)arg)->notes++;
+}
+
+/* A device becomes an edge device and back; listeners hear of parents once a commit, and only of parents. */
+static void test_kinds(void **state)
+{
+	struct world *w = *state;
+	struct hub_error err;
+	char doc[1024], scope[256], own[256];
+
+	hub_on_scopes(w->m, on_scopes, w);
+	assert_int_equal(put(w, "top", NULL, "{'capabilities':{'iotEdge':true}}", NULL, &err), 0);
+	snprintf(scope, sizeof scope, "%s", find(w, "top")->device_scope);
+	snprintf(doc, sizeof doc, "{'deviceScope':'%s'}", scope);
+	assert_int_equal(put(w, "a", NULL, doc, NULL, &err), 0);
+	assert_int_equal(put(w, "b", NULL, doc, NULL, &err), 0);
+	assert_int_equal(commit(w), 0);
+	assert_int_equal(w->notes, 1);
+	assert_int_equal(put(w, "a", NULL, "{'statusReason':'x'}", "*", &err), 0);
+	assert_int_equal(commit(w), 0);
+	assert_int_equal(w->notes, 1);
+
+	snprintf(doc, sizeof doc, "{'capabilities':{'iotEdge':true},'deviceScope':'%s','parentScopes':['%s']}", scope, scope);
+	assert_int_equal(put(w, "a", NULL, doc, "*", &err), 0);
+	snprintf(own, sizeof own, "%s", find(w, "a")->device_scope);
+	assert_string_not_equal(own, scope);
+	assert_string_equal(find(w, "a")->parent_scope, scope);
+	assert_ptr_equal(hub_ident_parent(w->m, find(w, "a")), find(w, "top"));
+	assert_non_null(find(w, "a/$edgeHub"));
+
+	/* The whole document again, with the scope that was its own: it goes back below its parent. */
+	snprintf(doc, sizeof doc, "{'capabilities':{'iotEdge':false},'deviceScope':'%s','parentScopes':['%s']}", own, scope);
+	assert_int_equal(put(w, "a", NULL, doc, "*", &err), 0);
+	assert_string_equal(find(w, "a")->device_scope, scope);
+	assert_null(find(w, "a/$edgeHub"));
+	assert_int_equal(put(w, "top", NULL, "{'capabilities':{'iotEdge':false}}", "*", &err), HF_EINVALID);
+	assert_int_equal(err.code, 400028);
+
+	/* Freed for good, with other etags. */
+	hf_autofree char *etag = strdup(find(w, "b")->etag);
+
+	assert_int_equal(hub_ident_delete(w->m, "top", NULL, "*", &err), 0);
+	assert_int_equal(commit(w), 0);
+	close_model(w);
+	open_model(w, 0);
+	assert_string_equal(find(w, "a")->device_scope, "");
+	assert_string_equal(find(w, "b")->parent_scope, "");
+	assert_string_not_equal(find(w, "b")->etag, etag);
+}
+
 static void on_desired(void *arg, const char *id, const json_t *patch, int64_t version)
 {
 	struct world *w = arg;
@@ -581,6 +633,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_registry_rules, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_partitions, setup, teardown),

@@ -128,6 +128,61 @@ static void test_address_as_name(void **state)
 	pair_fini(&p);
 }
 
+static void write_pem(char path[96], const char *name, struct hf_buf *text)
+{
+	FILE *f;
+
+	snprintf(path, 96, "%s/%s", pki.dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_true(fputs(hf_buf_cstr(text), f) >= 0);
+	assert_int_equal(fclose(f), 0);
+	hf_buf_wipe(text);
+}
+
+/* Root and server certificate made here pass the same verification as those that openssl made. */
+static void test_issued_certificates(void **state)
+{
+	struct hf_x509_request root = { .common_name = "made root", .days = 10, .is_ca = true };
+	struct hf_x509_request leaf = { .common_name = "made.test", .alt_names = "made.test,127.0.0.1,::1", .days = 3,
+					.issuer_name = root.common_name };
+	struct hf_buf cert = HF_BUF_INIT(8192), key = HF_BUF_INIT(8192), root_key = HF_BUF_INIT(8192);
+	static const struct { const char *name; bool ok; } names[] = { { "made.test", true }, { "127.0.0.1", true },
+								       { "other.test", false }, { "127.0.0.2", false } };
+	char long_name[6000], ca[96];
+	struct pki before = pki;
+	enum hf_tls_step s, c;
+	struct pair p;
+
+	(void)state;
+	assert_int_equal(hf_x509_issue(&root, &cert, &root_key), 0);
+	write_pem(ca, "made-ca.pem", &cert);
+	leaf.issuer_key_pem = hf_buf_span(&root_key);
+	assert_int_equal(hf_x509_issue(&leaf, &cert, &key), 0);
+	write_pem(pki.cert, "made.pem", &cert);
+	write_pem(pki.key, "made.key", &key);
+	for (unsigned i = 0; i < HF_ARRAY_LEN(names); i++) {
+		pair_init(&p, ca, names[i].name);
+		shake(&p, &s, &c);
+		assert_int_equal(c, names[i].ok ? HF_TLS_OK : HF_TLS_FAIL);
+		assert_true(llabs(hf_tls_ctx_expiry(p.srv_ctx) - (time(NULL) + 3 * 86400)) < 600);
+		pair_fini(&p);
+	}
+	refused(before.ca, "made.test", "unknown issuer");
+	pki = before;
+
+	memset(long_name, 'x', sizeof long_name - 1);
+	long_name[sizeof long_name - 1] = '\0';
+	leaf.alt_names = long_name;
+	assert_int_equal(hf_x509_issue(&leaf, &cert, &key), HF_EINVALID);
+	leaf.alt_names = NULL;
+	leaf.issuer_key_pem = hf_span_str("no key");
+	assert_int_equal(hf_x509_issue(&leaf, &cert, &key), HF_ETLS);
+	hf_buf_wipe(&root_key);
+	hf_buf_wipe(&cert);
+	hf_buf_wipe(&key);
+}
+
 /* A peer of another library with one cipher or version, over a socket pair as its stdin side of -connect is
  * not possible: it connects to a listening socket. */
 struct openssl_peer {
@@ -354,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_handshake_and_data),
 		cmocka_unit_test(test_client_verifies),
 		cmocka_unit_test(test_address_as_name),
+		cmocka_unit_test(test_issued_certificates),
 		cmocka_unit_test(test_banned_ciphers),
 		cmocka_unit_test(test_client_certificates),
 		cmocka_unit_test(test_not_tls),
