@@ -98,6 +98,10 @@ def test_import(outputs):
     assert outputs["import"] == "imported 2\n"
 
 
+def test_upload(outputs):
+    assert "dev1/log.txt" in outputs["upload"] and outputs["upload"].endswith("first line\n")
+
+
 def test_portal_key(outputs):
     assert "https://localhost/portal/" in outputs["portal"]
 
