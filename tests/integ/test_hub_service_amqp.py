@@ -5,6 +5,7 @@ import os
 import time
 import urllib.parse
 
+import hubrest
 import mqttwire
 import pytest
 from labctl import PYTHON, REPO, wait_for
@@ -137,6 +138,29 @@ def test_accepted_messages_survive_a_kill(lab):
     s.kill()
 
 
+@pytest.mark.parametrize("action, outcome, condition, taken", [
+    ("delay=400", "ACCEPTED", None, 1),
+    ("ack-late=400", "ACCEPTED", None, 1),
+    ("ack-never", None, None, 1),
+    ("hang", None, None, 0),
+    ("drop-connection", "closed", None, 0),
+    ("reject=404", "REJECTED", "amqp:not-found", 0),
+    ("reject=403", "REJECTED", "amqp:resource-limit-exceeded", 0),
+    ("throttle", "REJECTED", "com.microsoft:device-container-throttled", 0),
+])
+def test_fault_rules(lab, action, outcome, condition, taken):
+    to, before = "/devices/dev3/messages/devicebound", waiting(lab, "dev3")
+    lab.hub_ctl("fault.add", on="c2d", action=action, device="dev3", count=1)
+    answer = proton(lab, *plain(lab, "service"), "send", to)
+    assert (answer["outcome"], answer.get("condition")) == (outcome, condition)
+    assert waiting(lab, "dev3") == before + taken
+    if outcome == "ACCEPTED":
+        assert answer["seconds"] >= 0.4
+    assert not lab.hub_ctl("fault.list")
+    assert proton(lab, *plain(lab, "service"), "send", to)["outcome"] == "ACCEPTED"
+    lab.hub_ctl("fault.clear")
+
+
 # --- feedback ------------------------------------------------------------------------------------------------------------------
 
 def batch(script, test, start_at=0):
@@ -187,13 +211,52 @@ def test_feedback_is_kept_until_it_is_completed(lab):
     assert s.end() == 0
 
 
+# --- file notifications ----------------------------------------------------------------------------------------------------------
+
+def upload(lab, n, name, body):
+    row = lab.children()[n]
+    with lab.inside("hub"):
+        c = hubrest.Https(lab.ca, lab.token(row))
+    path = f"/devices/{row['deviceId']}/files"
+    ticket = json.loads(c.raw("POST", path, json.dumps({"blobName": name}))[2])
+    blob = f"/{ticket['containerName']}/{ticket['blobName']}{ticket['sasToken']}"
+    assert c.raw("PUT", blob, body, {"x-ms-blob-type": "BlockBlob"})[0] == 201
+    done = {"correlationId": ticket["correlationId"], "isSuccess": True, "statusCode": 200, "statusDescription": "ok"}
+    assert c.raw("POST", f"{path}/notifications", json.dumps(done))[0] == 204
+    c.close()
+    return ticket
+
+
+@BOTH
+def test_file_notifications(lab, transport):
+    s = start(lab, transport)
+    s.ask({"cmd": "receive", "kind": "files"}, "receiving")
+    ticket = upload(lab, 0, f"{transport}.txt", b"12345")
+    line = s.wait_line(lambda o: o["event"] == "received")
+    assert line["contentType"] == "application/vnd.microsoft.iothub.filenotification.json"
+    record = line["body"]
+    assert set(record) == {"deviceId", "blobUri", "blobName", "lastUpdatedTime", "blobSizeInBytes", "enqueuedTimeUtc"}
+    assert (record["deviceId"], record["blobName"], record["blobSizeInBytes"]) == ("dev0", ticket["blobName"], 5)
+    s.ask({"cmd": "settle", "kind": "files", "how": "complete"}, "settled")
+    assert s.end() == 0
+
+
+def test_file_notifications_are_kept_until_completed(lab):
+    ticket = upload(lab, 1, "kept.txt", b"x")
+    for address in ("/messages/serviceBound/filenotifications", "/messages/servicebound/fileUploadNotifications"):
+        for how in ("none", "release"):
+            assert proton(lab, *plain(lab, "service"), how, address)["body"]["blobName"] == ticket["blobName"]
+    assert proton(lab, *plain(lab, "service"), "reject", address)["body"]["blobName"] == ticket["blobName"]
+    assert proton(lab, *plain(lab, "service"), "none", address) == {"body": None}
+
+
 # --- other clients ---------------------------------------------------------------------------------------------------------------
 
 def test_sasl_plain(lab):
     """As the CLI and older service SDKs log in."""
     to, before = "/devices/dev2/messages/devicebound", waiting(lab, "dev2")
     user, token = plain(lab, "iothubowner")
-    assert proton(lab, user, token, "send", to) == {"outcome": "accepted"}
+    assert proton(lab, user, token, "send", to)["outcome"] == "ACCEPTED"
     assert waiting(lab, "dev2") == before + 1
     for bad in ((user, token.replace("sig=", "sig=x")), (plain(lab, "service")[0], token), plain(lab, "iothubowner", seconds=-10)):
         assert "refused" in proton(lab, *bad, "send", to)
@@ -202,17 +265,21 @@ def test_sasl_plain(lab):
 
 def test_redirection_to_the_event_hub(lab):
     """What the CLI's monitor-events starts with; and the address forms of older readers."""
-    login, short = plain(lab, "iothubowner"), HUB_NAME.split(".", maxsplit=1)[0]
-    answer = proton(lab, *login, "attach", f"amqps://{HUB_NAME}/messages/events/$management")
-    assert answer["condition"] == "amqp:link:redirect"
-    assert answer["info"]["hostname"] == HUB_NAME
-    assert answer["info"]["address"] == f"amqps://{HUB_NAME}:5671/{short}/$management"
-    for address in ("messages/events/ConsumerGroups/$Default/Partitions/0", "/messages/events/consumergroups/any/partitions/3",
-                    f"amqps://{HUB_NAME}:5671/{short}/ConsumerGroups/$Default/Partitions/1"):
-        assert proton(lab, *login, "attach", address) == {"attached": True}
-        assert proton(lab, "", "", "attach", address)["condition"] == "amqp:unauthorized-access"
-    assert proton(lab, *login, "attach", "other/ConsumerGroups/$Default/Partitions/0")["condition"] == "amqp:not-found"
-    assert proton(lab, *login, "attach", f"{short}/ConsumerGroups/$Default/Partitions/4")["condition"] == "com.microsoft:argument-out-of-range"
+    short = HUB_NAME.split(".", maxsplit=1)[0]
+    rows = {
+        f"amqps://{HUB_NAME}/messages/events/$management": "amqp:link:redirect",
+        "messages/events/ConsumerGroups/$Default/Partitions/0": "attached",
+        "/messages/events/consumergroups/any/partitions/3": "attached",
+        f"amqps://{HUB_NAME}:5671/{short}/ConsumerGroups/$Default/Partitions/1": "attached",
+        "other/ConsumerGroups/$Default/Partitions/0": "amqp:not-found",
+        f"{short}/ConsumerGroups/$Default/Partitions/4": "com.microsoft:argument-out-of-range",
+    }
+    answers = proton(lab, *plain(lab, "iothubowner"), "attach", json.dumps(list(rows)))
+    assert [a[0] for a in answers] == list(rows.values())
+    info = answers[0][1]
+    assert info["hostname"] == HUB_NAME and info["address"] == f"amqps://{HUB_NAME}:5671/{short}/$management"
+    for login in (("", ""), plain(lab, "device")):
+        assert {a[0] for a in proton(lab, *login, "attach", json.dumps(list(rows)))} == {"amqp:unauthorized-access"}
 
 
 def test_management_requests(lab):

@@ -2,7 +2,7 @@
 """An AMQP peer by qpid-proton, for what the SDKs do not do. Run it with the distribution's Python:
 
     python3 amqppeer.py CA.pem USER PASSWORD send TO          one message to a device over SASL PLAIN
-    python3 amqppeer.py CA.pem USER PASSWORD attach ADDRESS   attaches a receiver, tells what becomes of it
+    python3 amqppeer.py CA.pem USER PASSWORD attach ADDRESSES receivers at a JSON list of addresses: what becomes of each
     python3 amqppeer.py CA.pem USER PASSWORD manage REQUESTS  to $management: a JSON list of their application properties
     python3 amqppeer.py CA.pem USER PASSWORD HOW ADDRESS      one message, of JSON; HOW: accept, reject, release, modify, none
 
@@ -10,16 +10,23 @@ USER "" is ANONYMOUS. Prints one JSON line.
 """
 import json
 import sys
+import time
 
 from proton import ConnectionException, Message, SSLDomain, Timeout
 from proton.reactor import ReceiverOption
-from proton.utils import BlockingConnection, LinkDetached, SendException
+from proton.utils import BlockingConnection, LinkDetached
 
 HUB = "amqps://hub.holdfast.test:5671"
 
 
-def text(value):
-    return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value
+def send(sender, to):
+    begin = time.monotonic()
+    try:
+        d = sender.send(Message(b"by proton", address=to, inferred=True), timeout=1, error_states=[])
+    except (Timeout, ConnectionException) as e:
+        return {"outcome": None if isinstance(e, Timeout) else "closed"}
+    condition = d.remote.condition
+    return {"outcome": str(d.remote_state), "condition": condition.name if condition else None, "seconds": time.monotonic() - begin}
 
 
 def take(receiver, how):
@@ -35,6 +42,15 @@ def take(receiver, how):
         receiver.release(delivered=how == "modify")
     return {"body": json.loads(bytes(m.body)), "userId": m.user_id.decode(), "contentType": m.content_type,
             "deliveries": int(m.annotations["iothub-deliverycount"])}
+
+
+def attach(connection, address):
+    try:
+        connection.create_receiver(address, credit=0).close()
+        return "attached", None
+    except LinkDetached as e:
+        info = e.link.remote_condition.info
+        return e.condition, {str(k): str(v) for k, v in info.items()} if info else None
 
 
 class ReplyTo(ReceiverOption):
@@ -64,16 +80,12 @@ def main():
         return {"refused": str(e)}
     try:
         if command == "send":
-            connection.create_sender("/messages/devicebound").send(Message(b"by proton", address=address, inferred=True))
-            return {"outcome": "accepted"}
+            return send(connection.create_sender("/messages/devicebound"), address)
         if command == "manage":
             return manage(connection, json.loads(address))
-        receiver = connection.create_receiver(address, credit=0 if command == "attach" else 1)
-        return {"attached": True} if command == "attach" else take(receiver, command)
-    except SendException as e:
-        return {"outcome": str(e.state)}
-    except LinkDetached as e:
-        return {"condition": e.condition, "info": text(e.link.remote_condition.info)}
+        if command == "attach":
+            return [attach(connection, a) for a in json.loads(address)]
+        return take(connection.create_receiver(address, credit=1), command)
     finally:
         connection.close()
 

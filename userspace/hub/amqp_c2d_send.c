@@ -88,25 +88,15 @@ static int enqueue(struct hub_model *m, const char *device, const struct hf_amqp
 
 /* --- messages -------------------------------------------------------------------------------------------------- */
 
-static void reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, const char *condition, const char *text)
+static void reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, int http_status, const char *text)
 {
 	static struct hf_log_limit limit;
+	const char *condition = hub_amqp_condition(http_status);
 
 	hf_metric_add(HUB_M_AMQP_REJECTED, 1);
 	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.amqp.rejected", "%s: message to a device: %s: %s",
 		       hf_conn_peer(hf_amqp_conn(l->conn->amqp)), condition, text);
 	hf_amqp_settle(d, HF_AMQP_REJECTED, condition, text);
-}
-
-static const char *condition_of(int http_status)
-{
-	switch (http_status) {
-	case 400: return "com.microsoft:argument-error";
-	case 403: return "amqp:resource-limit-exceeded";
-	case 404: return "amqp:not-found";
-	case 413: return "amqp:link:message-size-exceeded";
-	default: return "amqp:internal-error";
-	}
 }
 
 /* "/devices/{D}/messages/devicebound" */
@@ -121,18 +111,30 @@ static bool read_to(struct hub_model *m, struct hf_span to, struct hub_amqp_addr
 static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg)
 {
 	struct hub_model *m = l->conn->head->model;
+	struct hub_fault fault;
 	struct hub_amqp_addr to;
 	struct hub_error err;
 
 	(void)raw;
-	if (!read_to(m, msg->to, &to))
-		reject(l, d, "com.microsoft:argument-error", "to is /devices/{device id}/messages/devicebound");
-	else if (hub_throttle_take(m, HUB_THROTTLE_C2D, 1) > 0)
-		reject(l, d, "com.microsoft:device-container-throttled", "more than 100 messages to devices in a minute");
-	else if (enqueue(m, to.ident, msg, &err) != 0)
-		reject(l, d, condition_of(err.http_status), err.message);
-	else
-		hub_amqp_accept(l->conn, d, 0, &HUB_AMQP_NO_FAULT);
+	if (!read_to(m, msg->to, &to)) {
+		reject(l, d, 400, "to is /devices/{device id}/messages/devicebound");
+		return true;
+	}
+	switch (hub_amqp_gate(l, HUB_ON_C2D, to.ident, d, &fault)) {
+	case HUB_AMQP_GO: break;
+	case HUB_AMQP_WAIT: return false;
+	case HUB_AMQP_DONE: return true;
+	}
+	if (fault.action == HUB_DO_REJECT || fault.action == HUB_DO_THROTTLE) {
+		hub_fault_error(&fault, &err);
+		reject(l, d, err.http_status, err.message);
+	} else if (hub_throttle_take(m, HUB_THROTTLE_C2D, 1) > 0) {
+		reject(l, d, 429, "more than 100 messages to devices in a minute");
+	} else if (enqueue(m, to.ident, msg, &err) != 0) {
+		reject(l, d, err.http_status, err.message);
+	} else {
+		hub_amqp_accept(l->conn, d, 0, &fault);
+	}
 	return true;
 }
 
