@@ -292,12 +292,14 @@ def test_switch_cuts_one_device_off(lab, owner, service):
     lab.hub_ctl("fault.clear", id=rule[0]["id"])
 
 
-def test_faults_and_overview(lab, owner):
+def test_faults_and_overview(lab, owner, service):
     lab.hub_ctl("fault.add", on="telemetry", action="ack-late=5", device="leaf-a", rate=50)
     lab.hub_ctl("fault.add", on="twin", action="reject=503")
     owner("faults", rules=2)
     assert [r["on"] for r in lab.hub_ctl("fault.list")] == ["twin"]
-    shown = owner("overview")
+    with login(lab, service, "leaf-a"):
+        shown = owner("overview")
+    assert len(shown["logins"]) == 1 and "leaf-amqtt10." in shown["logins"][0]
     devices = lab.hub_ctl("status")[0]["devices"]
     assert f"Devices{devices}2 edge · 1 disabled" in shown["figures"][0] and HUB_NAME in shown["facts"]
     lab.hub_ctl("fault.clear")

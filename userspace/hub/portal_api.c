@@ -50,17 +50,31 @@ void portal_status(struct rest_req *q)
 	json_decref(all);
 }
 
+struct clients { json_t *list; size_t max; };
+
 static void add_client(void *arg, json_t *item)
 {
-	json_array_append_new(arg, item);
+	struct clients *c = arg;
+
+	if (json_array_size(c->list) < c->max)
+		json_array_append_new(c->list, item);
+	else
+		json_decref(item);
 }
 
+/* Who is logged in, longest first; query parameter top: at most so many. */
 void portal_clients(struct rest_req *q)
 {
-	json_t *list = json_array();
+	int64_t top = rest_number(q, "top", REST_MAX_PAGE, REST_MAX_PAGE);
+	struct clients c = { .max = (size_t)top };
 
-	hub_clients_list(q->m, add_client, list);
-	rest_json(q, 200, list, NULL);
+	if (top < 1) {
+		rest_refuse(q, 400, 400004, "ArgumentInvalid", "top must be a number from 1 to %d", REST_MAX_PAGE);
+		return;
+	}
+	c.list = json_array();
+	hub_clients_list(q->m, add_client, &c);
+	rest_json(q, 200, c.list, NULL);
 }
 
 /* --- the switch ------------------------------------------------------------------------------------------------ */

@@ -15,7 +15,7 @@ import {messagesPart} from "./messages.js";
 const STATE_MS = 3000;
 const DEVICE_PARTS = {
 	"": ["Identity", identityPart], twin: ["Twin", twinPart], modules: ["Modules", modulesPart],
-	children: ["Child devices", childrenPart, (d) => d.edge], parent: ["Parent", parentPart],
+	children: ["Children", childrenPart, (d) => d.edge], parent: ["Parent", parentPart],
 	manifest: ["Manifest", manifestPart, (d) => d.edge], messages: ["Messages", messagesPart],
 };
 const MODULE_PARTS = {"": ["Identity", identityPart], twin: ["Twin", twinPart], messages: ["Methods", messagesPart]};
@@ -49,7 +49,11 @@ function cutSwitch(ident, state, where) {
 // Badges that follow the hub.
 function liveState(ident) {
 	const badges = el("span.badges", {role: "status"}), where = el("div");
-	const state = {badges, where, refresh, stop: () => { gone = true; clearTimeout(timer); }};
+	const state = {badges, where, refresh, stop() {
+		gone = true;
+		clearTimeout(timer);
+		window.removeEventListener("device-changed", refresh);
+	}};
 	const knob = cutSwitch(ident, state, where);
 	let timer = 0, gone = false, shown = "";
 
@@ -72,6 +76,7 @@ function liveState(ident) {
 		if (!gone)
 			timer = setTimeout(refresh, STATE_MS);
 	}
+	window.addEventListener("device-changed", refresh);
 	state.knob = knob.node;
 	return state;
 }

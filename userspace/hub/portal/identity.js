@@ -98,6 +98,7 @@ function form(ident, doc, reload) {
 			return;
 		}
 		notice(`${ident.name} is saved.`);
+		window.dispatchEvent(new Event("device-changed"));
 		await reload();
 	}
 	return el("section.card", {}, el("h2", {}, "Settings"),

@@ -2,9 +2,10 @@
 // The hub at a glance.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {failure, time} from "./ui.js";
+import {empty, failure, table, time} from "./ui.js";
+import {deviceLink} from "./registry.js";
 
-const EVERY_MS = 2000, POINTS = 60;
+const EVERY_MS = 2000, POINTS = 60, LOGINS = 20;
 const SVG = "http://www.w3.org/2000/svg";
 
 function figure(label, href) {
@@ -40,10 +41,38 @@ function chart() {
 
 const rounded = (v) => v === 0 ? "0" : v < 10 ? v.toFixed(1) : Math.round(v).toLocaleString();
 
+const LOGIN_COLUMNS = [{title: "Device or module"}, {title: "Protocol"}, {title: "From", wide: true}, {title: "Cipher", wide: true}, {title: "Since", wide: true}];
+
+function loginRow(c) {
+	const [device, module] = c.id.split("/");
+
+	return el("tr", {}, el("td", {}, el("a.name", {href: deviceLink(device, module ? `modules/${api.enc(module)}` : "")}, c.id)),
+		el("td", {}, c.protocol), el("td.wide.mono", {}, c.peer), el("td.wide.quiet", {}, c.cipher), el("td.wide.quiet", {}, time(c.connectedAt)));
+}
+
+// Drawn again only when somebody came or left, so that nothing moves under the reader.
+function loginList() {
+	const node = el("div");
+	let shown = null;
+
+	return {
+		node,
+		async refresh(all) {
+			const list = await api.get(`clients?top=${LOGINS}`, {poll: true}), now = JSON.stringify(list) + all;
+
+			if (now === shown)
+				return;
+			shown = now;
+			replace(node, list.length ? table("Logins", LOGIN_COLUMNS, list.map(loginRow)) : empty("Nobody is connected."),
+				all > list.length ? el("p.quiet", {}, `The ${list.length} longest of ${all.toLocaleString()}.`) : null);
+		},
+	};
+}
+
 export function overviewPage() {
 	const devices = figure("Devices", "#/devices"), connected = figure("Connected devices", "#/devices?show=connected");
 	const logins = figure("Logins, with modules"), rate = figure("Events per second", "#/telemetry"), line = chart();
-	const facts = el("dl.facts"), trouble = el("div");
+	const facts = el("dl.facts"), trouble = el("div"), who = api.may("registryRead") ? loginList() : null;
 	let before = null, timer = 0, gone = false;
 
 	rate.node.append(line.node);
@@ -74,6 +103,8 @@ export function overviewPage() {
 					el("dt", {}, "Version"), el("dd", {}, s.version),
 					el("dt", {}, "Running since"), el("dd", {}, time(s.startedAt)),
 					el("dt", {}, "Signed in with"), el("dd", {}, api.currentSession().policy));
+			if (who)
+				await who.refresh(s.logins);
 			replace(trouble);
 		} catch (e) {
 			if (!gone)
@@ -86,7 +117,8 @@ export function overviewPage() {
 	return {
 		title: "Overview",
 		node: el("div", {}, trouble, el("div.figures", {}, devices.node, connected.node, logins.node, rate.node),
-			el("section.card", {}, el("h2", {}, "This hub"), facts)),
+			el("section.card", {}, el("h2", {}, "This hub"), facts),
+			who ? el("section", {}, el("h2", {}, "Logins"), who.node) : null),
 		leave() {
 			gone = true;
 			clearTimeout(timer);

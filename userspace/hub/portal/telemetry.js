@@ -5,6 +5,7 @@ import {el, replace} from "./dom.js";
 import {alertBox, badge, debounce, empty, field, text} from "./ui.js";
 
 const SHOWN = 200;
+const CLOCK = {hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23"};
 
 function hexDump(bytes) {
 	const lines = [];
@@ -50,7 +51,7 @@ function item(e) {
 	const who = e.moduleId ? `${e.deviceId}/${e.moduleId}` : e.deviceId;
 
 	return el("li", {}, el("details.event", {},
-		el("summary", {}, el("span.event-who", {}, who), el("time.quiet", {datetime: e.enqueuedTime}, when.toLocaleTimeString(undefined, {hour12: false, fractionalSecondDigits: 3})),
+		el("summary", {}, el("span.event-who", {}, who), el("time.quiet", {datetime: e.enqueuedTime}, when.toLocaleTimeString(undefined, CLOCK)),
 			badge("off", body.kind), el("span.event-body.mono", {}, body.short.slice(0, 200) || "(empty)")),
 		el("div.event-more", {}, el("pre", {tabindex: "0", "aria-label": "Body"}, body.full || "(empty)"),
 			pairs("Application properties", e.properties), pairs("System properties", e.systemProperties),
