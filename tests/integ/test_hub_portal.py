@@ -45,8 +45,7 @@ def policy(lab):
 def do(lab):
     """Runs one command of the browser."""
     shutil.rmtree(SHOTS, ignore_errors=True)
-    p = lab.spawn("hub", "node", os.path.join(REPO, "tests", "sdk", "portal.js"), f"https://{HUB_NAME}/portal/", SHOTS,
-                  env={"NODE_PATH": os.path.join(REPO, "build", "sdk", "node_modules")})
+    p = lab.spawn("hub", "node", os.path.join(REPO, "tests", "sdk", "portal.js"), f"https://{HUB_NAME}/portal/", SHOTS)
 
     def run(cmd, seconds=45, **args):
         return p.ask({"cmd": cmd, **args}, "done", seconds)
