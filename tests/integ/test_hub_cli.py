@@ -109,7 +109,7 @@ def test_completion(line, wanted):
     (("nonsense",), "unknown command"), (("device", "create"), "missing --device-id"), (("device", "create", "-d"), "missing value"),
     (("device", "create", "-d", "x", "--what"), "unknown option --what"), (("device", "show", "-d", "x", "y"), "one argument too many"),
     (("events", "--max", "many"), "not a whole number"), (("twin", "update", "-d", "x", "--desired", "{"), "line 1"),
-    (("import", "/nonexistent.json"), "nonexistent"), (("init", "/tmp/x", "--host", "a b"), "--host"),
+    (("serve",), "needs -c FILE"), (("import", "/nonexistent.json"), "nonexistent"), (("init", "/tmp/x", "--host", "a b"), "--host"),
     (("init", "/tmp/x", "--listen", "::"), "--listen"), (("--timeout", "x", "status"), "--timeout")])
 def test_usage_errors(words, says):
     r = alone(*words)
@@ -336,7 +336,7 @@ def test_init_and_export_into_a_second_hub(lab, tmp_path):
     assert len(exported.splitlines()) == len(records) + 2
     (tmp_path / "devices.json").write_text(exported, encoding="utf-8")
 
-    folder = str(tmp_path / "second")
+    folder = str(tmp_path / "the second, with spaces")
     said = one(lab, "init", folder)
     assert said == {"host": "localhost", "config": f"{folder}/hub.conf", "socket": f"{folder}/hub.sock", "ca": f"{folder}/ca.pem"}
     assert "is there already" in refused(lab, "init", folder)

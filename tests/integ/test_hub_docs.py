@@ -106,6 +106,11 @@ def test_portal_key(outputs):
     assert "https://localhost/portal/" in outputs["portal"]
 
 
+def test_settings_are_what_the_tool_says(lab):
+    with open(GUIDE, encoding="utf-8") as f:
+        assert lab.exec("hub", "holdfast-hub", "serve", "--defaults").stdout in f.read()
+
+
 def test_links_lead_somewhere():
     with open(GUIDE, encoding="utf-8") as f:
         text = f.read()

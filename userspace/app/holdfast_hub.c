@@ -158,28 +158,52 @@ static void stop(struct hub *h)
 	hf_tls_thread_fini();
 }
 
-static int serve(const struct hf_cli *cli, const json_t *args)
+static int print_defaults(void)
+{
+	hf_autobuf struct hf_buf text = HF_BUF_INIT(1u << 20);
+
+	hf_conf_document(&hub_conf_schema, &text);
+	fputs(hf_buf_cstr(&text), stdout);
+	return HF_EXIT_OK;
+}
+
+static int load(const struct hf_cli *cli, const json_t *args, struct hub_conf *ret_conf)
 {
 	hf_autobuf struct hf_buf problems = HF_BUF_INIT(1u << 20);
 	const json_t *list = json_object_get(args, "config");
 	const char *throttle = json_string_value(json_object_get(args, "throttle"));
 	const char *files[16];
-	struct hub h = { 0 };
 	unsigned n = 0;
-	int r;
 
-	for (; n < json_array_size(list) && n < HF_ARRAY_LEN(files); n++)
+	if (json_array_size(list) == 0 || json_array_size(list) > HF_ARRAY_LEN(files)) {
+		fprintf(stderr, "%s: serve needs -c FILE, at most %zu times; init writes one\n", cli->tool, HF_ARRAY_LEN(files));
+		return HF_EXIT_USAGE;
+	}
+	for (; n < json_array_size(list); n++)
 		files[n] = json_string_value(json_array_get(list, n));
-	if (n == 0 || hf_conf_load(&hub_conf_schema, files, n, &h.conf, &problems) != 0) {
+	if (hf_conf_load(&hub_conf_schema, files, n, ret_conf, &problems) != 0) {
 		fputs(hf_buf_cstr(&problems), stderr);
 		fprintf(stderr, "%s: configuration refused\n", cli->tool);
 		return HF_EXIT_REFUSED;
 	}
-	if (throttle && !hub_conf_set_throttle(&h.conf, throttle)) {
+	if (throttle && !hub_conf_set_throttle(ret_conf, throttle)) {
 		fprintf(stderr, "%s: --throttle takes s1 or off\n", cli->tool);
-		hf_conf_fini(&hub_conf_schema, &h.conf);
+		hf_conf_fini(&hub_conf_schema, ret_conf);
 		return HF_EXIT_USAGE;
 	}
+	return HF_EXIT_OK;
+}
+
+static int serve(const struct hf_cli *cli, const json_t *args)
+{
+	struct hub h = { 0 };
+	int r;
+
+	if (json_is_true(json_object_get(args, "defaults")))
+		return print_defaults();
+	r = load(cli, args, &h.conf);
+	if (r != HF_EXIT_OK)
+		return r;
 	if (json_is_true(json_object_get(args, "check"))) {
 		puts("configuration ok");
 		hf_conf_fini(&hub_conf_schema, &h.conf);

@@ -20,12 +20,12 @@ static const struct hf_cli_arg level_args[] = {
 	END,
 };
 static const struct hf_cli_arg check_args[] = {
-	{ "-c", "--config", "files", HF_CLI_LIST, false, "FILE", "file to check; repeat: later ones override" },
-	{ NULL, NULL, "files", HF_CLI_LIST, false, "FILE", "the same" },
+	{ "-c", "--config", "files", HF_CLI_PATHS, false, "FILE", "file to check; repeat: later ones override" },
+	{ NULL, NULL, "files", HF_CLI_PATHS, false, "FILE", "the same" },
 	END,
 };
 static const struct hf_cli_arg show_args[] = {
-	{ "-c", "--config", "files", HF_CLI_LIST, false, "FILE",
+	{ "-c", "--config", "files", HF_CLI_PATHS, false, "FILE",
 	  "show what these files give, without a daemon; repeat: later ones override" },
 	{ "--defaults", NULL, "defaults", HF_CLI_FLAG, false, "", "every setting with its default and meaning (Markdown)" },
 	END,

@@ -171,6 +171,14 @@ static bool set_arg(const struct hf_cli *cli, const struct hf_cli_cmd *cmd, cons
 			json_object_set_new(args, a->name, list = json_array());
 		split_list(list, text);
 		return true;
+	case HF_CLI_PATHS:
+		list = json_object_get(args, a->name);
+		if (!list)
+			json_object_set_new(args, a->name, list = json_array());
+		if (json_array_append_new(list, json_string(text)) == 0)
+			return true;
+		snprintf(why, sizeof why, "not UTF-8");
+		break;
 	case HF_CLI_JSON:
 		v = load_json(text, false, why, sizeof why);
 		break;
@@ -197,7 +205,7 @@ static const struct hf_cli_arg *flag_of(const struct hf_cli_cmd *cmd, const char
 static const struct hf_cli_arg *positional_of(const struct hf_cli_cmd *cmd, const json_t *args)
 {
 	for (const struct hf_cli_arg *a = cmd->args; a && a->name; a++)
-		if (!a->flag && (a->kind == HF_CLI_LIST || !json_object_get(args, a->name)))
+		if (!a->flag && (a->kind == HF_CLI_LIST || a->kind == HF_CLI_PATHS || !json_object_get(args, a->name)))
 			return a;
 	return NULL;
 }

@@ -11,6 +11,7 @@ enum hf_cli_kind {
 	HF_CLI_INT,
 	HF_CLI_FLAG,	/* present = true */
 	HF_CLI_LIST,	/* words after the flag, split at commas and spaces -> array of strings */
+	HF_CLI_PATHS,	/* one a flag, as it is; the flag may be repeated -> array of strings */
 	HF_CLI_JSON,	/* JSON text, or @FILE */
 	HF_CLI_FILE,	/* content of a file as JSON, "-" = standard input */
 };

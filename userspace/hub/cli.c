@@ -7,8 +7,9 @@
 #define END { 0 }
 
 static const struct hf_cli_arg serve_args[] = {
-	{ "-c", "--config", "config", HF_CLI_LIST, true, "FILE", "configuration file; repeat to override settings" },
+	{ "-c", "--config", "config", HF_CLI_PATHS, false, "FILE", "configuration file; repeat to override settings" },
 	{ "-t", NULL, "check", HF_CLI_FLAG, false, "", "only check the configuration" },
+	{ "--defaults", NULL, "defaults", HF_CLI_FLAG, false, "", "only print every setting with its default and meaning (Markdown)" },
 	{ "--throttle", NULL, "throttle", HF_CLI_STR, false, "WHAT", "s1: the request limits of one S1 unit; off: none; before limits.throttle" },
 	END,
 };
