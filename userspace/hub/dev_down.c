@@ -51,9 +51,8 @@ static void send_method(void *arg, const char *name, const char *rid, struct hf_
 	struct hub_session *s = arg;
 	hf_autobuf struct hf_buf topic = HF_BUF_INIT(1024);
 
-	hf_buf_puts(&topic, "$iothub/methods/POST/");
-	hf_uri_encode(hf_span_str(name), &topic);
-	hf_buf_printf(&topic, "/?$rid=%s", rid);
+	/* As it is: SDKs take the name literally, and what a name may hold means nothing in a topic. */
+	hf_buf_printf(&topic, "$iothub/methods/POST/%s/?$rid=%s", name, rid);
 	if (!topic.err && wants(s, hf_buf_span(&topic)))
 		publish(s, 0, false, 0, hf_buf_span(&topic), hf_span(NULL, 0), payload);
 }
