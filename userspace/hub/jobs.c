@@ -77,12 +77,10 @@ void hub_job_set_status(struct hub_jobs *jobs, struct hub_job *j, enum hub_job_s
 
 /* --- documents ---------------------------------------------------------------------------------------------- */
 
-static json_t *time_or_null(int64_t ms)
+static json_t *time_json(int64_t ms)
 {
 	char text[32];
 
-	if (ms <= 0)
-		return json_null();
 	hf_iso8601(ms, text);
 	return json_string(text);
 }
@@ -91,8 +89,8 @@ static json_t *job_doc(const struct hub_job *j)
 {
 	const char *failure = *j->failure ? j->failure : NULL;
 	json_t *o = json_pack("{ss so so so ss ss? ss? sI s{sI sI sI sI sI}}", "jobId", j->id, "createdTime",
-			      time_or_null(j->created_ms), "startTime", time_or_null(j->start_ms), "endTime",
-			      time_or_null(j->end_ms), "status", hub_job_status_name(j->status), "failureReason", failure,
+			      time_json(j->created_ms), "startTime", time_json(j->start_ms), "endTime",
+			      j->end_ms ? time_json(j->end_ms) : json_null(), "status", hub_job_status_name(j->status), "failureReason", failure,
 			      "statusMessage", failure, "maxExecutionTimeInSeconds", (json_int_t)j->max_s,
 			      "deviceJobStatistics", "deviceCount", (json_int_t)j->n_devices, "failedCount",
 			      (json_int_t)j->n_failed, "succeededCount", (json_int_t)j->n_succeeded, "runningCount",

@@ -78,6 +78,10 @@ static const struct rest_route routes[] = {
 	{ "POST", "devices/{D}/modules/{M}/getModuleOnBehalfOf", SCOPE_CALLER, rest_behalf_get, REST_SCOPE },
 	{ "POST", "devices/{D}/modules/{M}/getModulesOnTargetDevice", SCOPE_CALLER, rest_behalf_list, REST_SCOPE },
 	{ "POST", "devices/{D}/modules/{M}/deleteModuleOnBehalfOf", SCOPE_CALLER, rest_behalf_delete, REST_SCOPE },
+	{ "GET", "digitaltwins/{D}", HUB_SERVICE_CONNECT, rest_digital_get, REST_TWIN_READ },
+	{ "PATCH", "digitaltwins/{D}", HUB_SERVICE_CONNECT, rest_digital_patch, REST_TWIN_UPDATE },
+	{ "POST", "digitaltwins/{D}/commands/{L}", HUB_SERVICE_CONNECT, rest_digital_command, REST_METHOD },
+	{ "POST", "digitaltwins/{D}/components/{C}/commands/{L}", HUB_SERVICE_CONNECT, rest_digital_command, REST_METHOD },
 };
 
 /* --- answers ---------------------------------------------------------------------------------------------- */
@@ -334,7 +338,7 @@ static bool route_fits(const char *pattern, char *const *seg, unsigned n, struct
 	struct hf_span rest = hf_span_str(pattern), part;
 	unsigned i = 0;
 
-	q->device[0] = q->module[0] = q->param[0] = '\0';
+	q->device[0] = q->module[0] = q->component[0] = q->param[0] = '\0';
 	for (; rest.len; i++) {
 		hf_span_cut(&rest, '/', &part);
 		if (i >= n)
@@ -344,6 +348,9 @@ static bool route_fits(const char *pattern, char *const *seg, unsigned n, struct
 				return false;
 		} else if (hf_span_is(part, "{M}")) {
 			if (take_id(seg[i], q->module) != 0)
+				return false;
+		} else if (hf_span_is(part, "{C}")) {
+			if (take_id(seg[i], q->component) != 0)
 				return false;
 		} else if (hf_span_is(part, "{L}")) {
 			snprintf(q->param, sizeof q->param, "%s", seg[i]);	/* a cut one names nothing either */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Many identities in one request: bulk registry (iothub-protocol 5.7) and key rotation. */
 #include "core/util.h"
+#include "hub/bulk.h"
 #include "hub/rest_int.h"
 
 #include <holdfast/err.h>
@@ -8,11 +9,6 @@
 #include <strings.h>
 
 #define MAX_ENTRIES 100
-
-struct entry {
-	const char *device, *module, *etag, *twin_etag;
-	const struct hub_ident *now;
-};
 
 static const char *text_of(const json_t *o, const char *name)
 {
@@ -37,59 +33,6 @@ static int invalid(struct hub_error *err, const char *text)
 	return HF_EINVALID;
 }
 
-static int put_twin(struct hub_model *m, const struct entry *e, const json_t *item, const char *if_match,
-		    struct hub_error *err)
-{
-	json_t *tags = json_object_get(item, "tags");
-	json_t *desired = json_object_get(json_object_get(item, "properties"), "desired"), *patch;
-	const struct hub_ident *i = find(m, e->device, e->module);
-	int r;
-
-	if (!i)
-		return hub_ident_delete(m, e->device, e->module, NULL, err);	/* says which one is missing */
-	if (!tags && !desired)
-		return 0;
-	patch = json_pack("{sO* s{sO*}}", "tags", tags, "properties", "desired", desired);
-	r = patch ? hub_twin_update(m, i, patch, false, if_match, NULL, err) : invalid(err, "no memory");
-	json_decref(patch);
-	return r;
-}
-
-static int run_entry(struct hub_model *m, const json_t *item, struct hub_error *err)
-{
-	struct entry e = { .device = text_of(item, "id"), .module = text_of(item, "moduleId"),
-			   .etag = text_of(item, "eTag"), .twin_etag = text_of(item, "twinETag") };
-	const char *mode = text_of(item, "importMode"), *match = NULL;
-	int r;
-
-	if (!e.device)
-		return invalid(err, "an entry needs an id");
-	if (!e.etag)
-		e.etag = text_of(item, "etag");
-	if (!mode)
-		mode = "createOrUpdate";
-	e.now = find(m, e.device, e.module);
-	if (strcasecmp(mode, "updateTwin") == 0 || strcasecmp(mode, "updateTwinIfMatchETag") == 0)
-		return put_twin(m, &e, item, strcasecmp(mode, "updateTwin") == 0 ? NULL :
-					     e.twin_etag ? e.twin_etag : "", err);
-	if (strcasecmp(mode, "delete") == 0)
-		return hub_ident_delete(m, e.device, e.module, NULL, err);
-	if (strcasecmp(mode, "deleteIfMatchETag") == 0)
-		return hub_ident_delete(m, e.device, e.module, e.etag ? e.etag : "", err);
-	if (strcasecmp(mode, "update") == 0)
-		match = "*";
-	else if (strcasecmp(mode, "updateIfMatchETag") == 0)
-		match = e.etag ? e.etag : "";
-	else if (strcasecmp(mode, "createOrUpdate") == 0)
-		match = e.now ? "*" : NULL;
-	else if (strcasecmp(mode, "createOrUpdateIfMatchETag") == 0)
-		match = e.now ? (e.etag ? e.etag : "") : NULL;
-	else if (strcasecmp(mode, "create") != 0)
-		return invalid(err, "unknown importMode");
-	r = hub_ident_put(m, e.device, e.module, item, match, NULL, err);
-	return r == 0 ? put_twin(m, &e, item, NULL, err) : r;
-}
-
 void rest_bulk(struct rest_req *q)
 {
 	json_t *errors, *item;
@@ -105,7 +48,7 @@ void rest_bulk(struct rest_req *q)
 		const char *id = text_of(item, "id"), *module = text_of(item, "moduleId"), *mode = text_of(item, "importMode");
 		struct hub_error err;
 
-		if (run_entry(q->m, item, &err) != 0)
+		if (hub_bulk_entry(q->m, item, &err) != 0)
 			json_array_append_new(errors, json_pack("{ss? si ss ss? ss?}", "deviceId", id, "errorCode", err.code,
 								"errorStatus", err.message, "moduleId", module,
 								"operation", mode));

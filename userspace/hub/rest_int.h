@@ -27,7 +27,8 @@ struct rest_req {
 	struct hf_http_exchange *x;	/* NULL once answered */
 	char device[HF_ID_MAX + 1], module[HF_ID_MAX + 1];	/* of the path, "" when absent */
 	char id[HF_IDENT_MAX + 1];	/* "D" or "D/M" of the path */
-	char param[512];		/* lock token, correlation id, job or configuration of the path */
+	char component[HF_ID_MAX + 1];	/* of a digital twin, in the path */
+	char param[512];		/* lock token, correlation id, job, configuration or command of the path */
 	char if_match[256];
 	bool has_if_match;
 	json_t *body;			/* NULL when empty */
@@ -110,6 +111,8 @@ void rest_twin_get(struct rest_req *q);
 void rest_twin_patch(struct rest_req *q);
 void rest_twin_put(struct rest_req *q);
 void rest_method(struct rest_req *q);
+/* Calls a method of target, and answers when it has an outcome: as methods do, or as commands of digital twins. */
+void rest_call(struct rest_req *q, const struct hub_ident *target, struct hub_method_call *call, bool is_command);
 void rest_calls_stop(struct hub_rest *rest);
 /* rest_scope.c */
 void rest_scope_list(struct rest_req *q);
@@ -123,6 +126,10 @@ void rest_behalf_put(struct rest_req *q);
 void rest_behalf_get(struct rest_req *q);
 void rest_behalf_list(struct rest_req *q);
 void rest_behalf_delete(struct rest_req *q);
+/* rest_digital.c */
+void rest_digital_get(struct rest_req *q);
+void rest_digital_patch(struct rest_req *q);
+void rest_digital_command(struct rest_req *q);
 /* rest_query.c */
 void rest_query(struct rest_req *q);
 /* rest_device.c */

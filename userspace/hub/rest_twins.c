@@ -52,12 +52,14 @@ struct rest_call {
 	struct hf_list node;
 	struct hub_rest *rest;
 	struct hf_http_exchange *x;	/* NULL once the server stopped */
+	bool is_command;
 };
 
 static void on_done(void *arg, int device_status, struct hf_span payload, const struct hub_error *err)
 {
 	struct rest_call *c = arg;
 	struct rest_req q = { .rest = c->rest, .x = c->x };
+	bool is_command = c->is_command;
 	json_t *body;
 	char header[128];
 
@@ -76,7 +78,11 @@ static void on_done(void *arg, int device_status, struct hf_span payload, const 
 		rest_refuse(&q, 502, 502001, "BadDeviceResponse", "the device answered with something that is not JSON");
 		return;
 	}
-	rest_json(&q, 200, json_pack("{si so}", "status", device_status, "payload", body), NULL);
+	snprintf(header, sizeof header, "x-ms-command-statuscode: %d\r\n", device_status);
+	if (is_command)
+		rest_json(&q, 200, body, header);
+	else
+		rest_json(&q, 200, json_pack("{si so}", "status", device_status, "payload", body), NULL);
 }
 
 static void refuse_call(struct rest_req *q, int r)
@@ -87,32 +93,23 @@ static void refuse_call(struct rest_req *q, int r)
 		rest_refuse(q, 500, 500001, "ServerError", "the call could not be made");
 }
 
-void rest_method(struct rest_req *q)
+void rest_call(struct rest_req *q, const struct hub_ident *target, struct hub_method_call *call, bool is_command)
 {
-	const struct hub_ident *i = rest_ident(q);
-	struct hub_method_call call;
-	struct hub_error err;
-	struct rest_call *c;
+	struct rest_call *c = calloc(1, sizeof *c);
 	int r;
 
-	if (!i)
-		return;
-	if (hub_method_read(q->body, &call, &err) != 0) {
-		rest_error(q, &err);
-		return;
-	}
-	c = calloc(1, sizeof *c);
 	if (!c) {
 		refuse_call(q, -ENOMEM);
 		return;
 	}
 	c->rest = q->rest;
 	c->x = q->x;
+	c->is_command = is_command;
 	hf_list_add_tail(&q->rest->calls, &c->node);
-	call.done = on_done;
-	call.arg = c;
-	snprintf(call.target, sizeof call.target, "%s", i->id);
-	r = hub_method_invoke(q->m, &call);
+	call->done = on_done;
+	call->arg = c;
+	snprintf(call->target, sizeof call->target, "%s", target->id);
+	r = hub_method_invoke(q->m, call);
 	if (r == 0) {
 		q->x = NULL;	/* on_done answers */
 		return;
@@ -120,6 +117,20 @@ void rest_method(struct rest_req *q)
 	hf_list_del(&c->node);
 	free(c);
 	refuse_call(q, r);
+}
+
+void rest_method(struct rest_req *q)
+{
+	const struct hub_ident *i = rest_ident(q);
+	struct hub_method_call call;
+	struct hub_error err;
+
+	if (!i)
+		return;
+	if (hub_method_read(q->body, &call, &err) != 0)
+		rest_error(q, &err);
+	else
+		rest_call(q, i, &call, false);
 }
 
 void rest_calls_stop(struct hub_rest *rest)

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Configurations and modules content on the wire: documents, etags, effect on connected devices, manifests kept unchanged."""
+import json
+
+import hubrest
+import mqttwire
+import pytest
+from labkit.procs import wait_for
+from labkit.world import HUB_IP, HUB_NAME
+
+pytestmark = pytest.mark.hub
+LAB = {"children": 1}
+
+
+@pytest.fixture(scope="module")
+def rest(lab):
+    with lab.inside("hub"):
+        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
+    yield r
+    r.close()
+
+
+def good(rest, method, path, body=None, match=None):
+    status, _, doc = rest.call(method, path, body, {"If-Match": match} if match else None)
+    assert status in (200, 204), doc
+    return doc
+
+
+def device(rest, name, **members):
+    return good(rest, "PUT", f"/devices/{name}", {"deviceId": name, **members})
+
+
+def desired(rest, ident):
+    device_id, _, module = ident.partition("/")
+    path = f"/twins/{device_id}" + (f"/modules/{module.replace('$', '%24')}" if module else "")
+    return {k: v for k, v in good(rest, "GET", path)["properties"]["desired"].items() if k[0] != "$"}
+
+
+def config(rest, name, content, condition="*", priority=1, **members):
+    return good(rest, "PUT", f"/configurations/{name}", {"id": name, "schemaVersion": "1.0", "content": content,
+                                                         "targetCondition": condition, "priority": priority, **members})
+
+
+def drop(rest, *names):
+    for name in names:
+        good(rest, "DELETE", f"/configurations/{name}")
+
+
+def wait_counts(rest, name, targeted, applied):
+    want = {"targetedCount": targeted, "appliedCount": applied}
+
+    def ready():
+        results = good(rest, "GET", f"/configurations/{name}")["systemMetrics"]["results"]
+        return {k: results[k] for k in want} == want
+    wait_for(f"{name}: {want}", 10, ready)
+
+
+def refused(answer, status, name):
+    got, headers, doc = answer
+    assert got == status and headers["iothub-errorcode"] == name, doc
+    assert doc["Message"].startswith(f"ErrorCode:{name};")
+    return doc["Message"]
+
+
+def test_documents_and_etags(rest):
+    made = config(rest, "doc", {"deviceContent": {"properties.desired.x": 1}}, "", labels={"a": "b"})
+    assert set(made) == {"id", "schemaVersion", "labels", "content", "targetCondition", "priority", "createdTimeUtc",
+                         "lastUpdatedTimeUtc", "systemMetrics", "metrics", "etag"}
+    status, headers, got = rest.call("GET", "/configurations/doc")
+    assert status == 200 and headers["ETag"] == f'"{got["etag"]}"' and got == made
+    refused(rest.call("PUT", "/configurations/doc", {"id": "doc"}), 409, "ConfigurationAlreadyExists")
+    refused(rest.call("PUT", "/configurations/doc", dict(made, priority=2), {"If-Match": '"x"'}), 412, "PreconditionFailed")
+    refused(rest.call("PUT", "/configurations/none", {"id": "none"}, {"If-Match": "*"}), 404, "ConfigurationNotFound")
+    refused(rest.call("GET", "/configurations/none"), 404, "ConfigurationNotFound")
+    refused(rest.call("DELETE", "/configurations/none"), 404, "ConfigurationNotFound")
+    message = refused(rest.call("PUT", "/configurations/doc", dict(made, content={"deviceContent": {}}), {"If-Match": "*"}), 400,
+                      "ArgumentInvalid")
+    assert "content" in message
+    updated = good(rest, "PUT", "/configurations/doc", dict(made, priority=7), f'"{made["etag"]}"')
+    assert updated["priority"] == 7 and updated["createdTimeUtc"] == made["createdTimeUtc"]
+    config(rest, "doc-2", {}, "")
+    assert [c["id"] for c in good(rest, "GET", "/configurations")] == ["doc", "doc-2"]
+    assert [c["id"] for c in good(rest, "GET", f"/configurations?{hubrest.API}&top=1")] == ["doc"]
+    refused(rest.call("GET", f"/configurations?{hubrest.API}&top=0"), 400, "ArgumentInvalid")
+    refused(rest.call("DELETE", "/configurations/doc", None, {"If-Match": '"x"'}), 412, "PreconditionFailed")
+    drop(rest, "doc", "doc-2")
+
+
+def test_queries_are_tested(rest):
+    ask = {"targetCondition": "tags.a = 'b'", "customMetricQueries": {"m": "SELECT deviceId FROM devices"}}
+    assert good(rest, "POST", "/configurations/testQueries", ask) == {"targetConditionError": None, "customMetricQueryErrors": {}}
+    ask = {"targetCondition": "tags.a =", "customMetricQueries": {"m": "SELECT", "n": "SELECT * FROM devices"}}
+    answer = good(rest, "POST", "/configurations/testQueries", ask)
+    assert "position" in answer["targetConditionError"] and set(answer["customMetricQueryErrors"]) == {"m"}
+    refused(rest.call("POST", "/configurations/testQueries", []), 400, "IotHubFormatError")
+
+
+def test_a_connected_device_is_told(rest, lab):
+    """The configuration reaches the device as a patch with only what it sets; priority decides between two."""
+    key = device(rest, "told")["authentication"]["symmetricKey"]["primaryKey"]
+    good(rest, "PATCH", "/twins/told", {"tags": {"site": "a"}, "properties": {"desired": {"own": {"keep": 1}}}})
+    with lab.inside("hub"):
+        c = mqttwire.Client(HUB_NAME, lab.ca, address=HUB_IP)
+    assert c.login(HUB_NAME, "told", hubrest.sas_token(key, f"{HUB_NAME}/devices/told"))[1] == 0
+    c.subscribe(("$iothub/twin/PATCH/properties/desired/#", 0))
+    config(rest, "told-low", {"deviceContent": {"properties.desired.rate": {"every": 5, "unit": "s"}}}, "tags.site = 'a'", 1)
+    patch = json.loads(c.message(10).payload)
+    assert patch["rate"] == {"every": 5, "unit": "s"} and patch["$version"] == 3
+    config(rest, "told-high", {"deviceContent": {"properties.desired.rate": {"every": 1}}}, "tags.site = 'a'", 2)
+    patch = json.loads(c.message(10).payload)
+    assert patch["$version"] == 4
+    assert desired(rest, "told") == {"own": {"keep": 1}, "rate": {"every": 1}}
+    wait_counts(rest, "told-high", 1, 1)
+    wait_counts(rest, "told-low", 1, 0)
+    twin = good(rest, "GET", "/twins/told")
+    assert twin["configurations"] == {"told-high": {"status": "Applied"}, "told-low": {"status": "Targeted"}}
+    assert rest.query("SELECT deviceId FROM devices WHERE configurations.[[told-high]].status = 'Applied'")[0] == [{"deviceId": "told"}]
+    c.close()
+    drop(rest, "told-high", "told-low")
+    wait_for("the status to go", 10, lambda: "configurations" not in good(rest, "GET", "/twins/told"))
+    assert desired(rest, "told")["rate"] in ({"every": 1}, {"every": 5, "unit": "s"})
+
+
+def test_new_devices_and_changed_tags(rest):
+    config(rest, "dyn", {"deviceContent": {"properties.desired.mode": "x"}}, "tags.dyn = true", 3)
+    device(rest, "dyn-a")
+    wait_counts(rest, "dyn", 0, 0)
+    good(rest, "PATCH", "/twins/dyn-a", {"tags": {"dyn": True}})
+    wait_counts(rest, "dyn", 1, 1)
+    assert good(rest, "POST", "/devices", [{"id": "dyn-b", "importMode": "create", "tags": {"dyn": True}}])["isSuccessful"]
+    wait_counts(rest, "dyn", 2, 2)
+    good(rest, "PATCH", "/twins/dyn-a", {"tags": {"dyn": None}})
+    wait_counts(rest, "dyn", 1, 1)
+    assert desired(rest, "dyn-a") == {"mode": "x"} == desired(rest, "dyn-b")
+    good(rest, "DELETE", "/devices/dyn-b")
+    wait_counts(rest, "dyn", 0, 0)
+    drop(rest, "dyn")
+
+
+def test_modules(rest):
+    device(rest, "mod-dev")
+    for name in ("cam", "mic"):
+        good(rest, "PUT", f"/devices/mod-dev/modules/{name}", {"deviceId": "mod-dev", "moduleId": name})
+    config(rest, "mods", {"moduleContent": {"properties.desired.fps": 25}}, "FROM devices.modules WHERE moduleId = 'cam'")
+    wait_counts(rest, "mods", 1, 1)
+    assert desired(rest, "mod-dev/cam") == {"fps": 25} and desired(rest, "mod-dev/mic") == {}
+    queries = good(rest, "GET", "/configurations/mods")["systemMetrics"]["queries"]
+    assert rest.query(queries["targetedCount"])[0] == [{"deviceId": "mod-dev", "moduleId": "cam"}] == rest.query(queries["appliedCount"])[0]
+    drop(rest, "mods")
+
+
+def base_manifest(version):
+    return {"$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "runtime": {"type": "docker", "settings": {}},
+                                                  "systemModules": {"edgeAgent": {"type": "docker"}, "edgeHub": {"type": "docker"}},
+                                                  "modules": {"sensor": {"version": version, "env": {"A": {"value": "1"}}}}}},
+            "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {},
+                                                "storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}}}
+
+
+def test_deployment_with_a_layer(rest):
+    device(rest, "layered", capabilities={"iotEdge": True})
+    good(rest, "PATCH", "/twins/layered", {"tags": {"dep": 1}})
+    config(rest, "base", {"modulesContent": base_manifest("1")}, "tags.dep = 1", 10)
+    config(rest, "layer", {"modulesContent": {
+        "$edgeAgent": {"properties.desired.modules.extra": {"version": "9", "type": "docker"}},
+        "$edgeHub": {"properties.desired.routes.up": "FROM /* INTO $upstream"},
+        "extra": {"properties.desired": {"z": 1}}}}, "tags.dep = 1", 20)
+    wait_counts(rest, "layer", 1, 1)
+    names = [m["moduleId"] for m in good(rest, "GET", "/devices/layered/modules")]
+    assert names == ["$edgeAgent", "$edgeHub", "extra", "sensor"]
+    agent = desired(rest, "layered/$edgeAgent")
+    assert set(agent["modules"]) == {"sensor", "extra"} and agent["modules"]["sensor"]["env"] == {"A": {"value": "1"}}
+    assert desired(rest, "layered/$edgeHub")["routes"] == {"up": "FROM /* INTO $upstream"}
+    assert desired(rest, "layered/extra") == {"z": 1}
+    status = {"base": {"status": "Applied"}, "layer": {"status": "Applied"}}
+    assert good(rest, "GET", "/twins/layered/modules/%24edgeAgent")["configurations"] == status
+    results = good(rest, "GET", "/configurations/base")["systemMetrics"]
+    assert set(results["results"]) == {"targetedCount", "appliedCount", "reportedSuccessfulCount", "reportedFailedCount"}
+    for name, text in results["queries"].items():
+        assert len(rest.query(text)[0]) == results["results"][name], name
+    drop(rest, "layer")
+    wait_for("the layer's module to go", 10, lambda: len(good(rest, "GET", "/devices/layered/modules")) == 3)
+    assert "extra" not in desired(rest, "layered/$edgeAgent")["modules"]
+    drop(rest, "base")
+    wait_for("the status to go", 10, lambda: "configurations" not in good(rest, "GET", "/twins/layered"))
+    assert "sensor" in desired(rest, "layered/$edgeAgent")["modules"]
+
+
+# --- applyConfigurationContent ---------------------------------------------------------------------------------------
+
+
+def big_manifest():
+    options = json.dumps({"HostConfig": {"Binds": ["/srv/data:/data", "C:\\x:/y"], "PortBindings": {"8883/tcp": [{"HostPort": "8883"}]}},
+                          "Env": ["K=\"quoted\"", "Ü=ß", "\u2028"], "Labels": {"a.b$c": "d e"}}, ensure_ascii=False)
+
+    def module(n):
+        return {"version": f"1.{n}", "type": "docker", "status": "running", "restartPolicy": "always", "startupOrder": n,
+                "imagePullPolicy": "on-create",
+                "env": {"storageFolder": {"value": "/iotedge/storage/"}, "Logging__Level": {"value": "Ünïcödé ✓ 日本 🙂"},
+                        "empty": {"value": ""}, "number": {"value": 4503599627370495}, "real": {"value": -0.5},
+                        "flag": {"value": False}, "list": {"value": [1, "a", [True], {"deep": {"er": []}}]}},
+                "settings": {"image": f"example.org/{n}:1.0", "createOptions": options}}
+    return {
+        "$edgeAgent": {"properties.desired": {
+            "schemaVersion": "1.1",
+            "runtime": {"type": "docker", "settings": {"minDockerVersion": "v1.25", "loggingOptions": "", "registryCredentials": {}}},
+            "systemModules": {"edgeAgent": module(0), "edgeHub": module(1)},
+            "modules": {f"module-{n}": module(n) for n in range(2, 12)}}},
+        "$edgeHub": {"properties.desired": {
+            "schemaVersion": "1.1", "routes": {f"r{n}": f"FROM /messages/modules/module-{n}/* INTO $upstream" for n in range(2, 12)},
+            "storeAndForwardConfiguration": {"timeToLiveSecs": 7200}}},
+        **{f"module-{n}": {"properties.desired": {"n": n, "nested": {"a": {"b": [1.5, None][:1]}}}} for n in range(2, 12)}}
+
+
+def test_a_manifest_is_kept_unchanged(rest):
+    """env and createOptions come back as they were sent, after a restart too; null is an absent member, as in every twin."""
+    device(rest, "manifest", capabilities={"iotEdge": True})
+    content = big_manifest()
+    sent = json.loads(json.dumps(content))
+    sent["module-2"]["properties.desired"]["gone"] = None
+    assert rest.call("POST", "/devices/manifest/applyConfigurationContent", {"modulesContent": sent})[0] == 204
+    for name, parts in content.items():
+        assert desired(rest, f"manifest/{name}") == parts["properties.desired"], name
+    managed = {m["moduleId"]: m["managedBy"] for m in good(rest, "GET", "/devices/manifest/modules")}
+    assert managed == {name: "iotEdge" for name in content}
+
+
+def test_content_replaces_sections_and_paths(rest):
+    device(rest, "paths", capabilities={"iotEdge": True})
+    good(rest, "PUT", "/devices/paths/modules/own", {"deviceId": "paths", "moduleId": "own"})
+    first = {"$edgeAgent": {"properties.desired": {"modules": {"a": {}, "b": {}}}}, "a": {"properties.desired": {"x": 1, "y": {"z": 1}}}}
+    assert rest.call("POST", "/devices/paths/applyConfigurationContent", {"modulesContent": first})[0] == 204
+    second = {"$edgeAgent": {"properties.desired": {"modules": {"a": {}}}}, "a": {"properties.desired.y": {"w": 2}},
+              "own": {"properties.desired.q.r": 5}}
+    assert rest.call("POST", "/devices/paths/applyConfigurationContent", {"modulesContent": second})[0] == 204
+    assert [m["moduleId"] for m in good(rest, "GET", "/devices/paths/modules")] == ["$edgeAgent", "$edgeHub", "a", "own"]
+    assert desired(rest, "paths/a") == {"x": 1, "y": {"w": 2}}
+    assert desired(rest, "paths/own") == {"q": {"r": 5}}
+
+
+@pytest.mark.parametrize("content", [
+    None, [], {"a": {"properties.desired": {}}}, {"$edgeAgent": {"properties.reported": {}}}, {"$edgeAgent": {"properties.desired": []}},
+    {"$edgeAgent": {"properties.desired": {"modules": {"a b": {}}}}}, {"$edgeAgent": {"properties.desired": {"modules": [1]}}},
+    {"$edgeAgent": {"properties.desired": {"modules": {"n": {"env": {"a.b": {}}}}}}},
+    {"$edgeAgent": {"properties.desired": {"modules": {f"m{i}": {} for i in range(51)}}}},
+    {"$edgeAgent": {"properties.desired": {"modules": {"n": {}}, "big": ["x" * 4000] * 9}}}])
+def test_bad_content_changes_nothing(rest, content):
+    if rest.call("GET", "/devices/strict")[0] == 404:
+        device(rest, "strict", capabilities={"iotEdge": True})
+    before = good(rest, "GET", "/twins/strict/modules/%24edgeAgent")["properties"]["desired"]
+    status, headers, doc = rest.call("POST", "/devices/strict/applyConfigurationContent", {"modulesContent": content})
+    assert status in (400, 403, 413) and doc["Message"].startswith(f"ErrorCode:{headers['iothub-errorcode']};"), doc
+    assert doc["ExceptionMessage"].startswith("Tracking ID:")
+    assert good(rest, "GET", "/twins/strict/modules/%24edgeAgent")["properties"]["desired"] == before
+    assert len(good(rest, "GET", "/devices/strict/modules")) == 2
+
+
+def test_content_for_whom(rest):
+    device(rest, "leaf")
+    refused(rest.call("POST", "/devices/leaf/applyConfigurationContent", {"modulesContent": {}}), 400, "ArgumentInvalid")
+    refused(rest.call("POST", "/devices/nobody/applyConfigurationContent", {"modulesContent": {}}), 404, "DeviceNotFound")
+
+
+def test_restart_keeps_everything(rest, lab):
+    config(rest, "kept", {"deviceContent": {"properties.desired.kept": 1}}, "deviceId = 'told'", 5)
+    wait_counts(rest, "kept", 1, 1)
+    before = good(rest, "GET", "/configurations/kept")
+    lab.hub("kill")
+    lab.hub("start")
+    with lab.inside("hub"):
+        rest.connect()
+    assert good(rest, "GET", "/configurations/kept") == before
+    assert desired(rest, "manifest/$edgeAgent") == big_manifest()["$edgeAgent"]["properties.desired"]
+    wait_counts(rest, "kept", 1, 1)
+    drop(rest, "kept")
