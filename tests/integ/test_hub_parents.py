@@ -111,6 +111,13 @@ def test_gateways_nest_by_parent_scopes(rest):
 # --- each rule, broken ------------------------------------------------------------------------------------------
 
 
+def test_a_refusal_is_counted_and_logged(lab, rest):
+    before = lab.hub_ctl("counters")[0]["scope_refused_total"]
+    refused(rest.call("PUT", "/devices/counted", {"deviceId": "counted", "deviceScope": "ms-azure-iot-edge://nobody-1"}))
+    assert lab.hub_ctl("counters")[0]["scope_refused_total"] == before + 1
+    assert "hub.scope.refused: counted: scope ms-azure-iot-edge://nobody-1 belongs to no edge device" in lab.log("hub")
+
+
 def test_two_parents(rest):
     a, b = edge(rest, "two-a"), edge(rest, "two-b")
     both = [a["deviceScope"], b["deviceScope"]]

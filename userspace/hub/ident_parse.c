@@ -150,7 +150,7 @@ static int parse_scopes(const struct hub_ident *now, bool was_edge, const json_t
 	if (!text_or_null(scope) || (parents && !json_is_null(parents) && !json_is_array(parents)))
 		return BAD(err, "deviceScope must be text and parentScopes an array");
 	if (json_array_size(parents) > 1)
-		return hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope", "a device has at most one parent");
+		return hub_scope_refuse(err, now->device_id, "a device has at most one parent");
 	if (parents) {
 		const json_t *first = json_array_get(parents, 0);
 
@@ -162,8 +162,8 @@ static int parse_scopes(const struct hub_ident *now, bool was_edge, const json_t
 	if (!now->is_edge && scope && !(was_edge && same))
 		parent = text ? text : "";
 	if (now->is_edge && text && *text && !same)
-		return hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope",
-				  "the deviceScope of an edge device is made by the hub; use parentScopes");
+		return hub_scope_refuse(err, now->device_id,
+					"the deviceScope of an edge device is made by the hub; use parentScopes");
 	*ret_parent = parent;
 	return 0;
 }

@@ -33,6 +33,7 @@
 	X(HUB_M_FEEDBACK_DROPPED, "feedback_dropped_total", HF_METRIC_COUNTER, "feedback records no receiver completed") \
 	X(HUB_M_HTTP_REFUSED, "http_refused_total", HF_METRIC_COUNTER, "HTTPS requests that cannot be read, connections over the limit") \
 	X(HUB_M_REST_REQUESTS, "rest_requests_total", HF_METRIC_COUNTER, "HTTPS requests")                   \
+	X(HUB_M_SCOPE_REFUSED, "scope_refused_total", HF_METRIC_COUNTER, "parents refused: no edge device, a circle, too deep") \
 	X(HUB_M_REST_REFUSED, "rest_refused_total", HF_METRIC_COUNTER, "HTTPS requests without a fitting token") \
 	X(HUB_M_REST_DEVICE_REFUSED, "rest_device_refused_total", HF_METRIC_COUNTER, "device requests over HTTPS refused: batches, locks, uploads") \
 	X(HUB_M_JOBS_FAILED, "jobs_failed_total", HF_METRIC_COUNTER, "jobs that the hub could not go on with") \

@@ -139,6 +139,8 @@ char *hub_new_key(void);
 bool hub_id_valid(const char *id);
 /* scope.c */
 struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope);
+/* HF_EINVALID with the error body of a broken rule about parents (400028), counted and logged. */
+int hub_scope_refuse(struct hub_error *err, const char *device_id, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* May child, whose own device_scope is settled, have the parent that owns parent_scope? 0 or HF_EINVALID (400028). */
 int hub_scope_check(struct hub_model *m, const struct hub_ident *child, const char *parent_scope, struct hub_error *err);
 

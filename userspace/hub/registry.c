@@ -526,8 +526,7 @@ static void remove_entry(struct hub_model *m, struct hub_entry *e)
 static int demote(struct hub_model *m, struct hub_entry *e, struct hub_error *err)
 {
 	if (e->n_children)
-		return hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope",
-				  "%s has %u children, free them first", e->ident.id, e->n_children);
+		return hub_scope_refuse(err, e->ident.id, "%s has %u children, free them first", e->ident.id, e->n_children);
 	for (size_t i = e->n_modules; i > 0; i--)
 		if (e->modules[i - 1]->ident.module_id[0] == '$')
 			remove_entry(m, e->modules[i - 1]);

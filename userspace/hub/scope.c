@@ -1,12 +1,27 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Device scopes: who owns one, and whether an identity may take it as its parent (iothub-protocol 5.3). */
+#include "core/log.h"
 #include "core/util.h"
+#include "hub/metrics.h"
 #include "hub/model_int.h"
 
 #include <holdfast/err.h>
+#include <stdarg.h>
 #include <stdio.h>
 
-#define BAD(err, ...) hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope", __VA_ARGS__)
+int hub_scope_refuse(struct hub_error *err, const char *device_id, const char *fmt, ...)
+{
+	static struct hf_log_limit limit;
+	char text[200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	hf_metric_add(HUB_M_SCOPE_REFUSED, 1);
+	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.scope.refused", "%.128s: %s", device_id, text);
+	return hub_refuse(err, HF_EINVALID, 400, 400028, "InvalidDeviceScope", "%s", text);
+}
 
 struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope)
 {
@@ -57,20 +72,18 @@ int hub_scope_check(struct hub_model *m, const struct hub_ident *child, const ch
 	unsigned layers = 0;
 
 	if (!parent)
-		return BAD(err, "scope %.150s belongs to no edge device", parent_scope);
+		return hub_scope_refuse(err, child->id, "scope %.150s belongs to no edge device", parent_scope);
 	if (strcmp(child->parent_scope ? child->parent_scope : "", parent_scope) != 0 &&
 	    parent->n_children >= HUB_MAX_CHILDREN)
-		return BAD(err, "%s has %u children already", parent->ident.id, parent->n_children);
+		return hub_scope_refuse(err, child->id, "%s has %u children already", parent->ident.id, parent->n_children);
 	for (; e && layers <= HUB_MAX_LAYERS; layers++) {
 		if (strcmp(e->ident.id, child->id) == 0)
-			return BAD(err, "%s would be its own ancestor", child->id);
+			return hub_scope_refuse(err, child->id, "%s would be its own ancestor", child->id);
 		e = hub_scope_owner(m, e->ident.parent_scope);
 	}
-	if (child->is_edge && child->device_scope && *child->device_scope)
+	if (child->is_edge)
 		layers += layers_below(m, child, HUB_MAX_LAYERS);
-	else if (child->is_edge)
-		layers++;
 	if (layers > HUB_MAX_LAYERS)
-		return BAD(err, "edge devices would be nested deeper than %d layers", HUB_MAX_LAYERS);
+		return hub_scope_refuse(err, child->id, "edge devices would be nested deeper than %d layers", HUB_MAX_LAYERS);
 	return 0;
 }
