@@ -3,7 +3,7 @@
 //
 //   node device.js mqtt|mqtt-ws|amqp|amqp-ws|http [module]
 //
-// HOLDFAST_CHILD: connection string. HOLDFAST_CERT, HOLDFAST_KEY: PEM files, for a string with x509=true.
+// HOLDFAST_CHILD: connection string, or a token. HOLDFAST_CERT, HOLDFAST_KEY: PEM files, for a string with x509=true.
 // HOLDFAST_MODEL: model id. The server's CA comes in NODE_EXTRA_CA_CERTS, SDKs are found through NODE_PATH.
 'use strict';
 const fs = require('fs');
@@ -21,7 +21,9 @@ const [transport, kind] = process.argv.slice(2);
 const env = process.env;
 const say = (o) => process.stdout.write(JSON.stringify(o) + '\n');
 const plain = (o) => JSON.parse(JSON.stringify(o));
-const client = (kind === 'module' ? ModuleClient : Client).fromConnectionString(env.HOLDFAST_CHILD, transports[transport]());
+const factory = kind === 'module' ? ModuleClient : Client;
+const make = env.HOLDFAST_CHILD.startsWith('SharedAccessSignature ') ? factory.fromSharedAccessSignature : factory.fromConnectionString;
+const client = make(env.HOLDFAST_CHILD, transports[transport]());
 const waiting = [];	// C2D messages that are not settled yet
 let twin = null;
 
@@ -47,6 +49,7 @@ const commands = {
 		twin = await client.getTwin();
 		twin.removeAllListeners('properties.desired');
 		twin.on('properties.desired', (patch) => say({event: 'desired', patch}));
+		await client.getTwin();	// its answer comes after the subscription that the line above asked for
 		return {event: 'twin', desired: twin.properties.desired, reported: plain(twin.properties.reported)};
 	},
 	report: async (c) => {
@@ -66,13 +69,21 @@ const commands = {
 		client.on('message', (m) => { waiting.push(m); say({event: 'c2d', ...received(m)}); });
 		return {event: 'listening'};
 	},
+	inputs: async () => {
+		client.on('inputMessage', (input, m) => say({event: 'input', input, ...received(m)}));
+		return {event: 'listening'};
+	},
+	deaf: async () => { client.removeAllListeners('message'); return {event: 'deaf'}; },
 	settle: async (c) => {
 		const m = waiting.shift();
 		await client[c.how](m);
 		return {event: 'settled', how: c.how};
 	},
 	renew: async (c) => { await client.updateSharedAccessSignature(c.sas); return {event: 'renewed'}; },
-	upload: async (c) => { await client.uploadToBlob(c.name, c.file, fs.statSync(c.file).size); return {event: 'uploaded'}; },
+	upload: async (c) => {
+		await client.uploadToBlob(c.name, fs.createReadStream(c.file), fs.statSync(c.file).size);
+		return {event: 'uploaded'};
+	},
 	option: async (c) => { await client.setOptions(c.options); return {event: 'option'}; },
 };
 
