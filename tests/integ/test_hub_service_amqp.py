@@ -282,6 +282,19 @@ def test_redirection_to_the_event_hub(lab):
         assert {a[0] for a in proton(lab, *login, "attach", json.dumps(list(rows)))} == {"amqp:unauthorized-access"}
 
 
+def test_new_events_come_at_once(lab):
+    """Without a word of the reader."""
+    d = device(lab, 2)
+    peer = lab.spawn("hub", PYTHON, os.path.join(LIB, "amqppeer.py"), lab.ca, *plain(lab, "service"), "watch",
+                     "messages/events/ConsumerGroups/$Default/Partitions/2")
+    peer.wait_line(lambda o: o.get("watching"))
+    for n in range(3):
+        d.publish(mqttwire.telemetry_topic("dev2"), f"new {n}".encode())
+        peer.wait_line(lambda o, n=n: o.get("body") == f"new {n}", 10)
+    peer.wait_line(lambda o: o.get("watching") is False)
+    d.close()
+
+
 def test_management_requests(lab):
     short = HUB_NAME.split(".", maxsplit=1)[0]
     of_partition = {"type": "com.microsoft:partition"}

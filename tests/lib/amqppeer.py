@@ -4,6 +4,7 @@
     python3 amqppeer.py CA.pem USER PASSWORD send TO          one message to a device over SASL PLAIN
     python3 amqppeer.py CA.pem USER PASSWORD attach ADDRESSES receivers at a JSON list of addresses: what becomes of each
     python3 amqppeer.py CA.pem USER PASSWORD manage REQUESTS  to $management: a JSON list of their application properties
+    python3 amqppeer.py CA.pem USER PASSWORD watch ADDRESS     new events, one line each; credit is given once, at the start
     python3 amqppeer.py CA.pem USER PASSWORD HOW ADDRESS      one message, of JSON; HOW: accept, reject, release, modify, none
 
 USER "" is ANONYMOUS. Prints one JSON line.
@@ -12,8 +13,8 @@ import json
 import sys
 import time
 
-from proton import ConnectionException, Message, SSLDomain, Timeout
-from proton.reactor import ReceiverOption
+from proton import ConnectionException, Described, Message, SSLDomain, Timeout, symbol
+from proton.reactor import Filter, ReceiverOption
 from proton.utils import BlockingConnection, LinkDetached
 
 HUB = "amqps://hub.holdfast.test:5671"
@@ -53,6 +54,16 @@ def attach(connection, address):
         return e.condition, {str(k): str(v) for k, v in info.items()} if info else None
 
 
+def watch(connection, address):
+    name = symbol("apache.org:selector-filter:string")
+    latest = Filter({name: Described(name, "amqp.annotation.x-opt-offset > '@latest'")})
+    receiver = connection.create_receiver(address, credit=10, options=latest)
+    print(json.dumps({"watching": True}), flush=True)
+    for _ in range(3):
+        print(json.dumps({"body": bytes(receiver.receive(timeout=20).body).decode()}), flush=True)
+    return {"watching": False}
+
+
 class ReplyTo(ReceiverOption):
     def apply(self, link):
         link.target.address = "me"
@@ -85,6 +96,8 @@ def main():
             return manage(connection, json.loads(address))
         if command == "attach":
             return [attach(connection, a) for a in json.loads(address)]
+        if command == "watch":
+            return watch(connection, address)
         return take(connection.create_receiver(address, credit=1), command)
     finally:
         connection.close()
