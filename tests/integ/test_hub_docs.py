@@ -102,6 +102,12 @@ def test_upload(outputs):
     assert "dev1/log.txt" in outputs["upload"] and outputs["upload"].endswith("first line\n")
 
 
+def test_faults(outputs):
+    text = outputs["fault"]
+    assert re.search(r"(?m)^\d+ +telemetry +ack-never +dev1 +100 ", text) and re.search(r"(?m)^\d+ +connect +reject=3 +.*50 ", text)
+    assert re.search(r"(?m)^removed +2$", text)
+
+
 def test_portal_key(outputs):
     assert "https://localhost/portal/" in outputs["portal"]
 

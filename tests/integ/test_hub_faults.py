@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Faults on purpose: each operation with each of its actions, seen by a client, and the hub's record beside it."""
 import http.client
+import os
 import socket
 import struct
 import threading
@@ -10,6 +11,7 @@ import hubrest
 import judge
 import mqttwire
 import pytest
+from labctl import REPO
 from labkit import control
 from labkit.identity import sas_token
 from labkit.procs import wait_for
@@ -522,6 +524,41 @@ def test_c2d_refused(lab, queue):
         with pytest.raises(error):
             send_c2d()
     assert count() == 0
+
+
+def test_c2d_from_the_service_sdk(lab, queue):
+    """Over AMQP: an outcome that is late, bad or missing. The SDK sends again by itself after some of them."""
+    d, _, count = queue
+    s = lab.spawn("hub", "node", os.path.join(REPO, "tests", "sdk", "messages.js"), "amqp", lab.path("hub.json"))
+    s.ask({"cmd": "open"}, "open")
+
+    def send_c2d(event):
+        start, begin = len(s.lines), time.monotonic()
+        s.tell({"cmd": "send", "device": d, "body": "x"})
+        line = s.wait_line(lambda o: o["event"] in ("sent", "failed"), 20, start)
+        assert line["event"] == event, line
+        return line, time.monotonic() - begin
+
+    for n, action in ((1, "delay"), (2, "ack-late")):
+        fault(lab, "c2d", f"{action}={LATE_MS}", device=d, count=1)
+        assert send_c2d("sent")[1] >= LATE and count() == n
+    rule = fault(lab, "c2d", "reject=404", device=d)
+    assert send_c2d("failed")[0]["name"] == "DeviceNotFoundError" and count() == 2
+    lab.hub_ctl("fault.clear", id=rule)
+    for action, n in (("hang", 2), ("ack-never", 3)):
+        rule = fault(lab, "c2d", action, device=d, count=1)
+        start = len(s.lines)
+        s.tell({"cmd": "send", "device": d, "body": "x"})
+        wait_for("the hit", 5, lambda: lab.hub_ctl("fault.list") == [])
+        time.sleep(QUIET)
+        assert len(s.lines) == start and count() == n, action
+    fault(lab, "c2d", "throttle", device=d, count=1)
+    send_c2d("sent")	# refused, and by the SDK sent once more
+    assert count() == 4 and lab.hub_ctl("fault.list") == []
+    fault(lab, "c2d", "drop-connection", device=d, count=1)
+    s.tell({"cmd": "send", "device": d, "body": "x"})
+    wait_for("the hit", 5, lambda: lab.hub_ctl("fault.list") == [])
+    s.kill()
 
 
 def test_method_over_the_control_socket(lab):
