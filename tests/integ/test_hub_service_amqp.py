@@ -322,11 +322,12 @@ def python(lab):
     return path
 
 
-def test_python_service_sdk(lab, python):
+@BOTH
+def test_python_service_sdk(lab, python, transport):
     d = device(lab, 0)
     calls = [["send", "dev0", "from python", {"contentType": "text/plain", "correlationId": "c1", "room": "kitchen"}],
              ["create", "py1"], ["get", "py1"], ["twin", "py1"], ["delete", "py1"], ["send", "nobody", "x"]]
-    r = lab.exec("hub", python, os.path.join(SDK, "service.py"), lab.json("hub.json")["serviceConnectionString"], lab.ca,
+    r = lab.exec("hub", python, os.path.join(SDK, "service.py"), transport, lab.json("hub.json")["serviceConnectionString"], lab.ca,
                  input=json.dumps(calls))
     answers = [json.loads(line) for line in r.stdout.splitlines()]
     assert [a["ok"] for a in answers] == [True, True, True, True, True, False], answers

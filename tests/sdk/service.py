@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The official Python service SDK (azure-iot-hub, AMQP by uamqp), unmodified: reads one JSON list of calls, prints one JSON line each.
 
-    python service.py CONNECTION-STRING CA.pem
+    python service.py amqp|amqp-ws CONNECTION-STRING CA.pem
 """
 import json
 import sys
 
 import certifi
 
-certifi.where = lambda: sys.argv[2]  # uamqp has no other way to be told a CA
+transport, connection_string, ca = sys.argv[1:]
+certifi.where = lambda: ca  # uamqp has no other way to be told a CA
 from azure.iot.hub import IoTHubRegistryManager  # noqa: E402
+from uamqp import TransportType  # noqa: E402
 
-registry = IoTHubRegistryManager.from_connection_string(sys.argv[1])
+registry = IoTHubRegistryManager.from_connection_string(
+    connection_string, TransportType.AmqpOverWebsocket if transport == "amqp-ws" else TransportType.Amqp)
 calls = {
     "send": registry.send_c2d_message,
     "create": lambda device: registry.create_device_with_sas(device, "", "", "enabled").as_dict(),
