@@ -53,27 +53,6 @@ def refused(answer, status, name):
     assert got == status and headers["iothub-errorcode"] == name, doc
 
 
-def test_module_life(world):
-    module = {"moduleId": "m", "deviceId": "low", "managedBy": "iotEdge", "authentication": {"type": "sas"}}
-    status, headers, made = world.call("putModuleOnBehalfOf", {"authChain": CHAIN, "module": module})
-    assert status == 200 and made["deviceId"] == "low" and made["moduleId"] == "m" and headers["ETag"] == f'"{made["etag"]}"'
-    assert made["authentication"]["symmetricKey"]["primaryKey"]
-    assert world.rest.call("GET", "/devices/low/modules/m")[2] == made
-    refused(world.call("putModuleOnBehalfOf", {"authChain": CHAIN, "module": module}), 409, "ModuleAlreadyExistsOnDevice")
-    refused(world.call("putModuleOnBehalfOf", {"authChain": CHAIN, "module": module}, **{"If-Match": '"x"'}), 412, "PreconditionFailed")
-    status, _, updated = world.call("putModuleOnBehalfOf", {"authChain": CHAIN, "module": dict(module, managedBy="me")},
-                                    **{"If-Match": '"*"'})
-    assert status == 200 and updated["managedBy"] == "me"
-    assert updated["authentication"] == made["authentication"]
-    assert world.call("getModuleOnBehalfOf", {"authChain": CHAIN, "moduleId": "m"})[2] == updated
-    status, _, listed = world.call("getModulesOnTargetDevice", {"authChain": CHAIN})
-    assert status == 200 and [m["moduleId"] for m in listed] == ["$edgeAgent", "$edgeHub", "m"]
-    status, _, doc = world.call("deleteModuleOnBehalfOf", {"authChain": CHAIN, "moduleId": "m"})
-    assert status == 204 and doc is None
-    refused(world.call("getModuleOnBehalfOf", {"authChain": CHAIN, "moduleId": "m"}), 404, "ModuleNotFound")
-    refused(world.call("deleteModuleOnBehalfOf", {"authChain": CHAIN, "moduleId": "m"}), 404, "ModuleNotFound")
-
-
 def test_for_itself_and_by_the_device_token(world):
     module = {"moduleId": "own"}
     assert world.call("putModuleOnBehalfOf", {"authChain": "top", "module": module})[2]["deviceId"] == "top"

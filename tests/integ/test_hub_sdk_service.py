@@ -9,6 +9,7 @@ import methoddev
 import pytest
 from labctl import REPO
 from labkit.procs import wait_for
+from labkit.world import HUB_NAME
 
 pytestmark = [pytest.mark.hub, pytest.mark.sdk]
 LAB = {"children": 1}
@@ -338,3 +339,30 @@ def test_apply_configuration_content(sdk):
     device(sdk, "no-edge")
     sdk.bad("ArgumentError", "registry", "applyConfigurationContentOnDevice", "no-edge", content)
     sdk.bad("DeviceNotFoundError", "registry", "applyConfigurationContentOnDevice", "nobody", content)
+
+
+# --- import and export jobs --------------------------------------------------------------------------------------
+
+
+def test_export_and_import(sdk, lab):
+    container = f"https://{HUB_NAME}/uploads"
+
+    def end(job):
+        def look():
+            doc = sdk.good("registry", "getJob", job)
+            return doc if doc["status"] in ("completed", "failed", "cancelled") else None
+        return wait_for(f"the end of {job}", 15, look)
+    device(sdk, "exported", status="disabled")
+    made = sdk.good("registry", "exportDevicesToBlob", container, False)
+    assert made["type"] == "export" and made["jobId"] and made["status"] == "enqueued"
+    assert end(made["jobId"])["status"] == "completed"
+    lines = [json.loads(line) for line in lab.exec("hub", "holdfast-hub", "blob", "get", "devices.txt").stdout.splitlines()]
+    assert [line["status"] for line in lines if line["id"] == "exported"] == ["disabled"]
+    sdk.good("registry", "delete", "exported")
+    back = sdk.good("registry", "importDevicesFromBlob", container, container)
+    assert back["type"] == "import" and end(back["jobId"])["status"] == "completed"
+    assert sdk.good("registry", "get", "exported")["status"] == "disabled"
+    assert {made["jobId"], back["jobId"]} <= {j["jobId"] for j in sdk.good("registry", "listJobs")}
+    sdk.bad("ArgumentError", "registry", "cancelJob", back["jobId"])
+    assert sdk.bad("Error", "registry", "getJob", "nobody")["status"] == 404
+    sdk.bad("ArgumentError", "registry", "exportDevicesToBlob", "https://account.blob.core.windows.net/c?sig=x", False)

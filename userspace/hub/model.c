@@ -7,6 +7,7 @@
 #include "hub/configs.h"
 #include "hub/jobs.h"
 #include "hub/model_int.h"
+#include "hub/transfer.h"
 
 #include <errno.h>
 #include <holdfast/err.h>
@@ -20,7 +21,8 @@
 #define EVENT_MAP_MIN ((size_t)4 << 20)
 
 static const char *const state_tables[] = { "meta", "ident", "twin", "c2d", "session", "policy", "feedback",
-					      "job", "jobstate", "jobresult", "config", "blob", "block", "upload", NULL };
+					      "job", "jobstate", "jobresult", "config", "blob", "block", "upload",
+					      "transfer", NULL };
 static const char *const event_tables[] = { "events", "partitions", NULL };
 
 int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *name, const char *fmt, ...)
@@ -484,6 +486,8 @@ static int load(struct hub_model *m, const struct hub_model_cfg *cfg)
 		r = hub_jobs_load(m->jobs);
 	if (r == 0)
 		r = hub_configs_load(m->configs);
+	if (r == 0)
+		r = hub_transfers_load(m->transfers);
 	return r == 0 ? commit(m) : r;
 }
 
@@ -509,7 +513,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
 	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->late_idents) || hf_map_create(&m->late_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
 	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients) ||
-	    hub_jobs_create(m, &m->jobs) || hub_configs_create(m, &m->configs))
+	    hub_jobs_create(m, &m->jobs) || hub_configs_create(m, &m->configs) ||
+	    hub_transfers_create(m, &m->transfers))
 		r = -ENOMEM;
 	if (r == 0)
 		r = hf_timer_create(loop, on_tick, m, &m->tick);
@@ -587,6 +592,7 @@ void hub_model_close(struct hub_model **pm)
 		hf_txn_abort(&m->state_txn);
 	if (m->event_txn)
 		hf_txn_abort(&m->event_txn);
+	hub_transfers_destroy(&m->transfers);	/* it holds files */
 	hub_blobs_fini(m);
 	if (m->idents)
 		hub_registry_fini(m);

@@ -16,6 +16,7 @@ struct hub_faults;
 struct hub_clients;
 struct hub_jobs;
 struct hub_configs;
+struct hub_transfers;
 struct hub_model_cfg {
 	const char *dir, *host;
 	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */

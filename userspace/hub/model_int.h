@@ -9,7 +9,8 @@
 #include "hub/throttle.h"
 
 enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK, HUB_T_JOB,
-       HUB_T_JOB_STATE, HUB_T_JOB_RESULT, HUB_T_CONFIG, HUB_T_BLOB, HUB_T_BLOCK, HUB_T_UPLOAD };	/* state.mdb */
+       HUB_T_JOB_STATE, HUB_T_JOB_RESULT, HUB_T_CONFIG, HUB_T_BLOB, HUB_T_BLOCK, HUB_T_UPLOAD,
+       HUB_T_TRANSFER };	/* state.mdb */
 enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 #define HUB_MAX_LISTENERS 8
 #define HUB_TICK_MS 250
@@ -74,6 +75,7 @@ struct hub_model {
 	struct hub_throttle throttle;
 	struct hub_jobs *jobs;
 	struct hub_configs *configs;
+	struct hub_transfers *transfers;
 	struct hf_db *state, *events;
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
@@ -170,6 +172,9 @@ bool hub_jobs_step(struct hub_jobs *jobs);
 bool hub_jobs_changed(const struct hub_jobs *jobs);	/* the next commit has states of jobs to write */
 int hub_jobs_write(struct hub_jobs *jobs, struct hf_txn *txn);
 void hub_jobs_written(struct hub_jobs *jobs, int err);	/* how that commit ended */
+
+/* transfer.c */
+int hub_transfers_load(struct hub_transfers *t);	/* when the blobs are there */
 
 /* configs.c, config_apply.c */
 int hub_configs_load(struct hub_configs *c);		/* when the twins are there */

@@ -100,6 +100,11 @@ void rest_job_put(struct rest_req *q);
 void rest_job_get(struct rest_req *q);
 void rest_job_cancel(struct rest_req *q);
 void rest_job_query(struct rest_req *q);
+/* rest_transfer.c */
+void rest_transfer_create(struct rest_req *q);
+void rest_transfer_list(struct rest_req *q);
+void rest_transfer_get(struct rest_req *q);
+void rest_transfer_cancel(struct rest_req *q);
 /* rest_configs.c */
 void rest_config_list(struct rest_req *q);
 void rest_config_get(struct rest_req *q);
