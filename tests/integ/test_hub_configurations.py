@@ -9,7 +9,7 @@ from labkit.procs import wait_for
 from labkit.world import HUB_IP, HUB_NAME
 
 pytestmark = pytest.mark.hub
-LAB = {"children": 1}
+LAB = {"children": 1, "build": "asan"}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from labkit.world import HUB_IP, HUB_NAME
 
 pytestmark = pytest.mark.hub
-LAB = {"children": 1}
+LAB = {"children": 1, "build": "asan"}
 MODEL = "dtmi:com:example:TemperatureController;2"
 
 

@@ -9,7 +9,7 @@ import pytest
 from labkit.procs import wait_for
 
 pytestmark = pytest.mark.hub
-LAB = {"children": 1}
+LAB = {"children": 1, "build": "asan"}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from labkit.procs import wait_for
 from labkit.world import HUB_NAME
 
 pytestmark = pytest.mark.hub
-LAB = {"children": 1}
+LAB = {"children": 1, "build": "asan"}
 CONTAINER = f"https://{HUB_NAME}/uploads"
 
 

@@ -36,6 +36,7 @@
 	X(HUB_M_SCOPE_REFUSED, "scope_refused_total", HF_METRIC_COUNTER, "parents refused: no edge device, a circle, too deep") \
 	X(HUB_M_REST_REFUSED, "rest_refused_total", HF_METRIC_COUNTER, "HTTPS requests without a fitting token") \
 	X(HUB_M_REST_DEVICE_REFUSED, "rest_device_refused_total", HF_METRIC_COUNTER, "device requests over HTTPS refused: batches, locks, uploads") \
+	X(HUB_M_SERVICE_REFUSED, "service_refused_total", HF_METRIC_COUNTER, "requests about jobs, configurations, manifests, digital twins refused") \
 	X(HUB_M_JOBS_FAILED, "jobs_failed_total", HF_METRIC_COUNTER, "jobs that the hub could not go on with") \
 	X(HUB_M_CONFIGS_FAILED, "configurations_failed_total", HF_METRIC_COUNTER, "times a configuration could not be applied to one device") \
 	X(HUB_M_BLOB_BYTES, "blob_bytes", HF_METRIC_GAUGE, "disk space of uploaded files")                     \

@@ -166,6 +166,16 @@ void rest_error(struct rest_req *q, const struct hub_error *err)
 	rest_json(q, err->http_status, rest_error_doc(err, false), header);
 }
 
+void rest_decline(struct rest_req *q, const struct hub_error *err)
+{
+	static struct hf_log_limit limit;
+
+	hf_metric_add(HUB_M_SERVICE_REFUSED, 1);
+	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.service.refused", "%.*s: %d %s: %s", (int)hf_min(q->http->path.len, 120u),
+		       (const char *)q->http->path.ptr, err->http_status, err->name, err->message);
+	rest_error(q, err);
+}
+
 void rest_refuse(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
 {
 	struct hub_error err = { .http_status = http, .code = code, .name = name };

@@ -51,7 +51,7 @@ void rest_config_put(struct rest_req *q)
 	char header[128];
 
 	if (hub_config_put(q->m, q->param, q->body, rest_if_match(q), &doc, &err) != 0) {
-		rest_error(q, &err);
+		rest_decline(q, &err);
 		return;
 	}
 	etag_header(doc, header);
@@ -63,7 +63,7 @@ void rest_config_delete(struct rest_req *q)
 	struct hub_error err;
 
 	if (hub_config_delete(q->m, q->param, rest_if_match(q), &err) != 0)
-		rest_error(q, &err);
+		rest_decline(q, &err);
 	else
 		rest_committed(q, 204, NULL, NULL);
 }

@@ -11,7 +11,7 @@ void rest_apply_content(struct rest_req *q)
 	if (!d)
 		return;
 	if (hub_content_apply(q->m, d, json_object_get(q->body, "modulesContent"), false, &err) != 0)
-		rest_error(q, &err);
+		rest_decline(q, &err);
 	else
 		rest_committed(q, 204, NULL, NULL);
 }

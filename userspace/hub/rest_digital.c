@@ -36,7 +36,7 @@ void rest_digital_patch(struct rest_req *q)
 	if (!i)
 		return;
 	if (hub_digital_twin_patch(q->m, i, q->body, rest_if_match(q), &err) != 0) {
-		rest_error(q, &err);
+		rest_decline(q, &err);
 		return;
 	}
 	twin_etag(q, i, etag);
@@ -64,7 +64,7 @@ void rest_digital_command(struct rest_req *q)
 	if (!doc)
 		rest_refuse(q, 500, 500001, "ServerError", "no memory");
 	else if (hub_method_read(doc, &call, &err) != 0)
-		rest_error(q, &err);
+		rest_decline(q, &err);
 	else
 		rest_call(q, i, &call, true);
 	json_decref(doc);

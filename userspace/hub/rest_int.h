@@ -41,6 +41,8 @@ typedef void (*rest_handler)(struct rest_req *q);
 /* Answers. Each ends the request. doc is taken; headers: complete lines or NULL. */
 void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers);
 void rest_error(struct rest_req *q, const struct hub_error *err);
+/* As rest_error, counted and logged: for jobs, configurations and their like. */
+void rest_decline(struct rest_req *q, const struct hub_error *err);
 void rest_refuse(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 /* A body that is not JSON of the API: a message, a batch of records. type NULL: no Content-Type. */

@@ -10,7 +10,7 @@
 static void answer(struct rest_req *q, int r, json_t *doc, const struct hub_error *err)
 {
 	if (r != 0)
-		rest_error(q, err);
+		rest_decline(q, err);
 	else
 		rest_committed(q, 200, doc, NULL);
 }

@@ -9,7 +9,7 @@ void rest_transfer_create(struct rest_req *q)
 	json_t *doc = NULL;
 
 	if (hub_transfer_create(q->m, q->body, &doc, &err) != 0)
-		rest_error(q, &err);
+		rest_decline(q, &err);
 	else
 		rest_committed(q, 200, doc, NULL);
 }
@@ -34,7 +34,7 @@ void rest_transfer_cancel(struct rest_req *q)
 	struct hub_error err;
 
 	if (hub_transfer_cancel(q->m, q->param, &err) != 0)
-		rest_error(q, &err);
+		rest_decline(q, &err);
 	else
 		rest_committed(q, 204, NULL, NULL);
 }
