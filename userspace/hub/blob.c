@@ -259,7 +259,7 @@ void hub_blob_record_fini(struct hub_blob_record *r)
 
 static int copy_record(struct hf_span value, struct hub_blob_record *r)
 {
-	struct hf_span name, rest;
+	struct hf_span name, rest = { 0 };
 	struct hf_cur c;
 	int e;
 
