@@ -43,7 +43,7 @@ static const char *by_connection_string(struct hub_portal *p, struct hf_span tex
 	if (!hf_span_ieq(part(text, "HostName"), hf_span_str(hub_model_host(p->model))))
 		return "The connection string is for another hub: check its HostName.";
 	/* Both are compared, so that time tells nothing. */
-	if (!policy || (hf_ct_eq(key, hf_span_str(policy->primary_key)) | hf_ct_eq(key, hf_span_str(policy->secondary_key))) == 0)
+	if (!policy || (int)hf_ct_eq(key, hf_span_str(policy->primary_key)) + (int)hf_ct_eq(key, hf_span_str(policy->secondary_key)) == 0)
 		return "The policy name or the key is wrong. `holdfast-hub policy show` prints the right connection string.";
 	if (!(policy->rights & (HUB_REGISTRY_READ | HUB_REGISTRY_WRITE | HUB_SERVICE_CONNECT)))
 		return "This policy has no right that the portal needs. Use iothubowner, service, registryRead or registryReadWrite.";
