@@ -142,26 +142,40 @@ static void on_pump(void *arg)
 	pump(arg);
 }
 
+/* A framing error: tells it and reads nothing more. */
+static void end_with(struct hf_amqp *a, const char *error)
+{
+	a->deaf = true;
+	a->ops->malformed(a->arg, HF_EPROTO, error);
+	hf_amqp_close(a, "amqp:connection:framing-error", error);
+	pump(a);
+	hf_conn_close(a->conn);
+}
+
 /* Proton gets one frame at a time, so that what was read of the frame belongs to the events it causes. A peer that does
  * not read what it caused is not read from either. */
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct hf_amqp *a = arg;
 
-	while (in.len && !a->dead) {
+	while (in.len && !a->dead && !a->deaf) {
 		pn_rwbytes_t room = pn_connection_driver_read_buffer(&a->driver);
-		bool end = false;
+		struct hf_amqp_frame *frame = &a->frame;
 		size_t n;
 
 		if (room.size == 0)
 			break;		/* proton wants no more: the end is on its way */
-		n = hf_amqp_frame_take(&a->frames, hf_span(in.ptr, hf_min(room.size, in.len)), &end, &a->batch_frame);
+		n = hf_amqp_frame_take(&a->frames, hf_span(in.ptr, hf_min(room.size, in.len)), frame);
+		if (frame->error) {
+			end_with(a, frame->error);
+			return;
+		}
 		memcpy(room.start, in.ptr, n);
 		pn_connection_driver_read_done(&a->driver, n);
 		in = hf_span_skip(in, n);
-		if (end || n == room.size)
+		if (frame->end || n == room.size)
 			pump(a);
-		a->batch_frame = false;
+		*frame = (struct hf_amqp_frame){ 0 };
 	}
 	pump(a);
 	if (hf_conn_out_len(c) >= OUT_HIGH)
@@ -228,7 +242,7 @@ int hf_amqp_create(struct hf_conn *conn, const struct hf_amqp_cfg *cfg, const st
 	hf_task_init(&a->pump, on_pump, a);
 	pn_transport_set_server(a->driver.transport);
 	hf_amqp_sasl_init(a);
-	pn_transport_set_max_frame(a->driver.transport, 65536);
+	pn_transport_set_max_frame(a->driver.transport, HF_AMQP_MAX_FRAME);
 	pn_transport_set_idle_timeout(a->driver.transport, cfg->idle_timeout_ms * 2);	/* proton advertises the half */
 	pn_connection_set_container(a->driver.connection, cfg->container_id);
 	pn_connection_driver_bind(&a->driver);

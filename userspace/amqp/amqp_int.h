@@ -7,11 +7,17 @@
 #include <proton/connection_driver.h>
 #include <proton/engine.h>
 
-/* Follows the frame borders of the input, so that proton gets one frame at a time, and reads the one field of a transfer
- * that proton does not tell: the message format. */
+/* Follows the frame borders of the input, so that proton gets one frame at a time. Reads the one field of a transfer that
+ * proton does not tell, the message format, and finds frames that proton would pass over in silence. */
+#define HF_AMQP_MAX_FRAME 65536u
 struct hf_amqp_frames {
 	uint8_t head[128];		/* start of the frame under way */
 	uint32_t got, size;		/* bytes of it; size 0 = not known yet */
+	bool started, opened;		/* past the protocol header, past open */
+};
+struct hf_amqp_frame {			/* what is known at the end of a frame */
+	bool end, is_transfer, is_batch;
+	const char *error;		/* NULL = nothing wrong; may come before the end */
 };
 struct hf_amqp {
 	struct hf_conn *conn;
@@ -28,7 +34,8 @@ struct hf_amqp {
 	unsigned max_links, n_links, n_sessions;
 	uint64_t close_at_ms;		/* set: our close waits for the peer's */
 	bool pumping, dead, sasl_refused;
-	bool batch_frame;		/* the frame just read is a transfer of a batch */
+	struct hf_amqp_frame frame;	/* the one just read */
+	bool deaf;			/* after a framing error nothing more is read */
 	bool resuming;			/* some link has `resume` */
 	bool choked;			/* some link has `choked` */
 };
@@ -62,9 +69,8 @@ struct hf_amqp_post {
 
 /* amqp_sasl.c: offers MSSBCBS, PLAIN, ANONYMOUS, EXTERNAL on the connection's transport. */
 void hf_amqp_sasl_init(struct hf_amqp *a);
-/* amqp_frame.c: how many bytes of `in` belong to the frame under way. *ret_end: they complete it; *ret_batch: it is a
- * transfer of a batch. */
-size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, bool *ret_end, bool *ret_batch);
+/* amqp_frame.c: how many bytes of `in` belong to the frame under way. */
+size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf_amqp_frame *ret_frame);
 /* amqp_link.c */
 void hf_amqp_link_remote_open(struct hf_amqp *a, pn_link_t *pn);
 void hf_amqp_link_remote_close(struct hf_amqp *a, pn_link_t *pn);

@@ -49,9 +49,10 @@ static void process_init(pn_transport_t *t, const char *mechanism, const pn_byte
 {
 	struct hf_amqp *a = pnx_sasl_get_context(t);
 	struct hf_span user = { 0 }, password = { 0 };
-	bool ok = strcmp(mechanism, "MSSBCBS") == 0 || strcmp(mechanism, "ANONYMOUS") == 0 ||
-		  strcmp(mechanism, "EXTERNAL") == 0;
+	bool ok;
 
+	mechanism = mechanism ? mechanism : "";		/* the field may be missing */
+	ok = strcmp(mechanism, "MSSBCBS") == 0 || strcmp(mechanism, "ANONYMOUS") == 0 || strcmp(mechanism, "EXTERNAL") == 0;
 	if (strcmp(mechanism, "PLAIN") == 0)
 		ok = split_plain(hf_span(recv->start, recv->size), &user, &password);
 	if (ok)

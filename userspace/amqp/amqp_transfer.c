@@ -156,12 +156,17 @@ void hf_amqp_on_delivery(struct hf_amqp *a, pn_delivery_t *d)
 
 	if (!l || !l->accepted || pn_link_state(pn) & PN_LOCAL_CLOSED)
 		return;
+	if (pn_link_is_sender(pn) && a->frame.is_transfer) {
+		a->ops->malformed(a->arg, HF_EPROTO, "a transfer on a link that receives");
+		hf_amqp_close(a, "amqp:not-allowed", "a transfer on a link that receives");
+		return;
+	}
 	if (pn_link_is_sender(pn)) {
 		if (pn_delivery_updated(d))
 			judged(l, d);
 		return;
 	}
-	if (a->batch_frame)
+	if (a->frame.is_batch)
 		pn_delivery_set_context(d, l);	/* a mark that stays until its turn comes */
 	receive_all(l);
 }

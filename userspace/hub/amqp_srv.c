@@ -10,7 +10,7 @@
 #include <holdfast/err.h>
 
 #define IDLE_MS 240000		/* iothub-protocol 2.1 */
-#define CLAIM_LIMIT_MS 60000	/* without a claim or a link of an identity */
+#define CLAIM_LIMIT_MS 30000	/* without a claim or a link of an identity */
 #define LINKS_WITHOUT_CLAIM 16
 #define MAX_ENCODED (1u << 20)	/* of one message, everything included */
 
