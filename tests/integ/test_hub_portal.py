@@ -8,13 +8,15 @@ import os
 import shutil
 import threading
 
+import amqpwire
 import hubrest
 import mqttwire
 import pytest
 from labctl import REPO
 from labkit.identity import sas_token
 from labkit.procs import wait_for
-from labkit.world import HUB_NAME
+from labkit.world import HUB_IP, HUB_NAME
+from proton import Message
 
 pytestmark = [pytest.mark.hub, pytest.mark.sdk]
 LAB = {"children": 0}
@@ -26,6 +28,12 @@ LEAVES = ["leaf-a", "leaf-b", "leaf-c"]
 @pytest.fixture(scope="module", autouse=True)
 def no_gateway(lab):
     lab.gw("kill")
+
+
+@pytest.fixture(autouse=True)
+def no_rules_left(lab):
+    yield
+    lab.hub_ctl("fault.clear")
 
 
 @pytest.fixture(scope="module")
@@ -266,14 +274,28 @@ def test_method_and_message(lab, owner, service):
     assert "connect" in owner("method", device="leaf-a", name="reboot", payload="null")["text"]
 
 
+def amqp_login(lab, token):
+    """(connection, status of put-token)"""
+    with lab.inside("hub"):
+        c = amqpwire.Client(amqpwire.tls(lab.ca, HUB_NAME, HUB_IP)).open()
+    return c, c.cbs(token)[0]
+
+
 def test_switch_cuts_one_device_off(lab, owner, service):
     """Whatever other rules there are, for every protocol, and only that device."""
-    rule = lab.hub_ctl("fault.add", on="connect", action="delay=1", device="leaf-b")
+    lab.hub_ctl("fault.add", on="connect", action="delay=1", device="leaf-b")
     key = get(service, "/devices/leaf-b")["authentication"]["symmetricKey"]["primaryKey"]
     token = sas_token(key, f"{HUB_NAME}/devices/leaf-b")
     event = "/devices/leaf-b/messages/events"
     with login(lab, service, "leaf-b") as c, login(lab, service, "leaf-c") as other:
+        amqp, status = amqp_login(lab, token)
+        assert status == 200
+        amqp.sender(event)
         assert "Cut off" in owner("cutOff", device="leaf-b", on=True)["row"]
+        with pytest.raises((amqpwire.Closed, amqpwire.Refused)):
+            amqp.sender(event)
+        with pytest.raises(amqpwire.Closed):
+            amqp_login(lab, token)
         with pytest.raises(mqttwire.Closed):
             c.recv()
         with lab.hub_client() as again, pytest.raises(mqttwire.Closed):
@@ -286,9 +308,10 @@ def test_switch_cuts_one_device_off(lab, owner, service):
     owner("listShows", search="", show="cut", ids=["leaf-b"])
     assert "Cut off" not in owner("cutOff", device="leaf-b", on=False)["row"]
     login(lab, service, "leaf-b").close()
+    amqp, status = amqp_login(lab, token)
+    assert status == 200 and amqp.send(amqp.sender(event), Message(body=b"x", inferred=True))[0] == "accepted"
     with lab.inside("hub"):
         assert hubrest.Https(lab.ca, token).raw("POST", event, b"x")[0] == 204
-    lab.hub_ctl("fault.clear", id=rule[0]["id"])
 
 
 def test_faults_and_overview(lab, owner, service):
@@ -301,7 +324,6 @@ def test_faults_and_overview(lab, owner, service):
     assert len(shown["logins"]) == 1 and "leaf-amqtt10." in shown["logins"][0]
     devices = lab.hub_ctl("status")[0]["devices"]
     assert f"Devices{devices}2 edge · 1 disabled" in shown["figures"][0] and HUB_NAME in shown["facts"]
-    lab.hub_ctl("fault.clear")
 
 
 # --- safety -------------------------------------------------------------------------------------------------------------------

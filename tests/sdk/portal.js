@@ -75,6 +75,7 @@ async function shot(name) {
 
 // axe (what it sees does not depend on the width), 390 pixels without sideways scrolling, screenshots of both widths.
 async function audit(name) {
+	await settled();
 	await page.setViewportSize(DESKTOP);
 	await axe(name);
 	await shot(name);
