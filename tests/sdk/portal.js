@@ -569,9 +569,9 @@ const commands = {
 		return {refused};
 	},
 
-	// The session ends while the page is open.
-	async expires({ms}) {
-		// What the overview asks by itself keeps nobody signed in.
+	// The session ends while a page is open: what the page asks by itself, over and over, is no use of it.
+	async expires({hash, ms}) {
+		await page.goto(`${url}#${hash}`);
 		await heading('Sign in to holdfast-hub').waitFor({timeout: ms});
 	},
 };

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
 import {badge, busy, failure, notice} from "./ui.js";
-import {cutOffIds, deviceLink, searchDevices, stateBadges} from "./registry.js";
+import {cutOffIds, deviceLink, findDevice, stateBadges} from "./registry.js";
 import {identityPart} from "./identity.js";
 import {twinPart} from "./twin.js";
 import {modulesPart} from "./modules.js";
@@ -60,7 +60,7 @@ function liveState(ident) {
 	async function refresh() {
 		clearTimeout(timer);
 		try {
-			const [{rows: [row]}, cut] = await Promise.all([searchDevices(`deviceId = ${api.quoted(ident.device)}`, "", 1), cutOffIds({poll: true})]);
+			const [row, cut] = await Promise.all([findDevice(ident.device, {poll: true}), cutOffIds({poll: true})]);
 
 			if (gone)
 				return;
@@ -82,7 +82,7 @@ function liveState(ident) {
 }
 
 async function findIdent(device, module) {
-	const {rows: [row]} = await searchDevices(`deviceId = ${api.quoted(device)}`, "", 1);
+	const row = await findDevice(device);
 
 	if (!row)
 		throw new api.ApiError(404, "DeviceNotFound", `There is no device ${device}. Perhaps it was deleted.`);

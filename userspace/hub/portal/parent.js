@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
 import {Pager, busy, debounce, empty, field, newRadioGroup, notice, table, text} from "./ui.js";
-import {allOf, deviceLink, nameContains, parentOf, searchDevices, setParent, stateBadges} from "./registry.js";
+import {allOf, deviceLink, findDevice, nameContains, parentOf, searchDevices, setParent, stateBadges} from "./registry.js";
 
 export async function parentPart(ident) {
 	const where = el("div"), now = el("p"), search = text({type: "search", placeholder: "Part of a device id"});
@@ -16,8 +16,7 @@ export async function parentPart(ident) {
 	});
 
 	async function refresh() {
-		const {rows: [row]} = await searchDevices(`deviceId = ${api.quoted(ident.device)}`, "", 1);
-		const parent = row && parentOf(row);
+		const row = await findDevice(ident.device), parent = row && parentOf(row);
 
 		clear.hidden = !parent || !mayWrite;
 		replace(now, parent ? [`${ident.device} is a child of `, el("a", {href: deviceLink(parent)}, parent), "."] : `${ident.device} has no parent: it connects to the hub itself.`);

@@ -22,12 +22,27 @@ export function nameContains(search) {
 // conditions: texts of the query language; empty ones are left out.
 export const allOf = (...conditions) => conditions.filter(Boolean).map((c) => `(${c})`).join(" AND ");
 
-// A page of devices, and on the first page how many there are in all.
-export async function searchDevices(where, token, max = 50) {
-	const text = `SELECT ${COLUMNS} FROM devices${where ? ` WHERE ${where}` : ""}`;
-	const [page, all] = await Promise.all([api.query(text, {max, token}), token ? null : api.count(where)]);
+// A page of devices. token null: the first page, with how many there are in all. The hub ends a page early when it would
+// have to look at too many devices; then the rest is fetched too.
+export async function searchDevices(where, token, max = 50, options = {}) {
+	const text = `SELECT ${COLUMNS} FROM devices${where ? ` WHERE ${where}` : ""}`, rows = [];
+	const counted = token === null ? api.count(where) : Promise.resolve(null);
+	let next = token;
 
-	return {...page, all};
+	counted.catch(() => {});	// told below, unless the rows fail first
+
+	do {
+		const page = await api.query(text, {...options, max: max - rows.length, token: next});
+
+		rows.push(...page.rows);
+		({next} = page);
+	} while (next && rows.length < max);
+	return {rows, next, all: await counted};
+}
+
+// One device, or undefined.
+export async function findDevice(id, options) {
+	return (await searchDevices(`deviceId = ${api.quoted(id)}`, "", 1, options)).rows[0];
 }
 
 export function stateBadges(row, cut) {
