@@ -73,22 +73,38 @@ async function shot(name) {
 	await page.screenshot({path: path.join(shots, `${name}.png`), fullPage: true});
 }
 
+async function fitsPhone(name) {
+	await page.setViewportSize(PHONE);
+	const wide = await page.evaluate(() => {
+		const limit = document.documentElement.clientWidth;
+
+		const over = [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > limit + 1);
+
+		return {scroll: document.documentElement.scrollWidth - limit, by: over.slice(0, 5).map((e) => `${e.tagName}.${e.className}`)};
+	});
+	assert(wide.scroll <= 0, `${name} is ${wide.scroll} px too wide at 390: ${wide.by.join(' ')}`);
+}
+
 // axe (what it sees does not depend on the width), 390 pixels without sideways scrolling, screenshots of both widths.
 async function audit(name) {
 	await settled();
 	await page.setViewportSize(DESKTOP);
 	await axe(name);
 	await shot(name);
-	await page.setViewportSize(PHONE);
-	const wide = await page.evaluate(() => {
-		const limit = document.documentElement.clientWidth;
-
-		return {scroll: document.documentElement.scrollWidth - limit,
-			by: [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > limit + 1).slice(0, 5).map((e) => `${e.tagName}.${e.className}`)};
-	});
-	assert(wide.scroll <= 0, `${name} is ${wide.scroll} px too wide at 390: ${wide.by.join(' ')}`);
+	await fitsPhone(name);
 	await shot(`${name}-390`);
 	await page.setViewportSize(DESKTOP);
+}
+
+// A call as the pages make it, but not by them: somebody else's change.
+function behindItsBack(method, path, body) {
+	return page.evaluate(async ([m, p, b]) => {
+		const {csrfToken} = await (await fetch('api/session')).json();
+		const headers = {'X-CSRF-Token': csrfToken, 'If-Match': '*', 'Content-Type': 'application/json'};
+		const answer = await fetch(`api/${p}`, {method: m, headers, body: b && JSON.stringify(b)});
+
+		return {status: answer.status, doc: answer.status === 200 && p !== 'live' ? await answer.json() : null};
+	}, [method, path, body]);
 }
 
 async function signin(credential) {
@@ -138,7 +154,7 @@ const commands = {
 
 	async signin({credential}) {
 		await signin(credential);
-		return {cookies: (await page.context().cookies()).map(({name, httpOnly, secure, sameSite, path: p}) => ({name, httpOnly, secure, sameSite, path: p}))};
+		return {cookies: await page.context().cookies()};
 	},
 
 	async signout() {
@@ -208,6 +224,7 @@ const commands = {
 		await noticed(`${devices.length} added to ${edge}.`);
 		for (const id of devices)
 			await part('Child devices').getByLabel(`Choose ${id}`, {exact: true}).waitFor();
+		assert(await add.getByRole('button', {name: 'Add', exact: true}).isDisabled(), 'nothing is chosen any more');
 		await audit('children');
 	},
 
@@ -236,7 +253,9 @@ const commands = {
 
 	async offeredParents({device}) {
 		await open(`/devices/${device}/parent`, device);
-		return {parents: await page.locator('input[type=radio]').evaluateAll((all) => all.map((r) => r.getAttribute('aria-label').replace('Choose ', '')))};
+		const labels = await page.locator('input[type=radio]').evaluateAll((all) => all.map((r) => r.getAttribute('aria-label')));
+
+		return {parents: labels.map((l) => l.replace('Choose ', ''))};
 	},
 
 	// Without a mouse: from the list of devices to a new child.
@@ -298,12 +317,9 @@ const commands = {
 	// Somebody else changed the device meanwhile.
 	async conflict({device, other}) {
 		await open(`/devices/${device}`, device);
-		await page.evaluate(async ([id, reason]) => {
-			const {csrfToken} = await (await fetch('api/session')).json();
-			const doc = await (await fetch(`api/devices/${id}`)).json();
+		const {doc} = await behindItsBack('GET', `devices/${device}`);
 
-			await fetch(`api/devices/${id}`, {method: 'PUT', headers: {'X-CSRF-Token': csrfToken, 'If-Match': '*', 'Content-Type': 'application/json'}, body: JSON.stringify({...doc, statusReason: reason})});
-		}, [device, other]);
+		await behindItsBack('PUT', `devices/${device}`, {...doc, statusReason: other});
 		await field('Reason').fill('mine');
 		await button('Save').click();
 		await page.getByText('was changed by somebody else').waitFor();
@@ -368,11 +384,7 @@ const commands = {
 		const editor = field('Tags and desired properties');
 
 		await editor.waitFor();
-		await page.evaluate(async ([id, doc]) => {
-			const {csrfToken} = await (await fetch('api/session')).json();
-
-			await fetch(`api/twins/${id}`, {method: 'PATCH', headers: {'X-CSRF-Token': csrfToken, 'Content-Type': 'application/json'}, body: JSON.stringify(doc)});
-		}, [device, theirs]);
+		await behindItsBack('PATCH', `twins/${device}`, theirs);
 		await editor.fill(JSON.stringify(mine));
 		await button('Save').click();
 		await page.getByText('The twin was changed by somebody else').waitFor();
@@ -515,7 +527,10 @@ const commands = {
 		await open('/', 'Overview');
 		await page.locator('.figure-value', {hasText: '–'}).waitFor({state: 'hidden'});
 		await audit('overview');
-		return {figures: await page.locator('.figure').allTextContents(), facts: await page.locator('.facts').textContent(), logins: await page.locator('tbody tr').allTextContents()};
+		return {
+			figures: await page.locator('.figure').allTextContents(), facts: await page.locator('.facts').textContent(),
+			logins: await page.locator('tbody tr').allTextContents(),
+		};
 	},
 
 	// Each page with names and values that would be markup if anybody took them for it.
@@ -523,17 +538,29 @@ const commands = {
 		for (const p of pages) {
 			await open(p);
 			await page.getByText(text).first().waitFor();
-			assert.equal(await page.evaluate(() => document.querySelectorAll('img:not([src="icon.svg"]), main script').length), 0, `${p} has foreign markup`);
+			assert.equal(await page.locator('img:not([src="icon.svg"]), main script').count(), 0, `${p} has foreign markup`);
 		}
 		assert.equal(await page.evaluate(() => window.stolen), undefined);
 		await open(`/devices/${encodeURIComponent(device)}/modules/${encodeURIComponent(module)}`, module);
 	},
 
-	async dark() {
-		const context = page.context(), state = await context.storageState(), light = page;
+	// Long names too fit a phone.
+	async narrow({pages}) {
+		for (const p of pages) {
+			await page.setViewportSize(DESKTOP);
+			await open(p);
+			await fitsPhone(p);
+		}
+		await shot('long-name-390');
+		await page.setViewportSize(DESKTOP);
+	},
 
-		await fresh({colorScheme: 'dark', storageState: state});
-		for (const [name, hash, title] of [['overview', '/', 'Overview'], ['devices', '/devices', 'Devices'], ['manifest', '/devices/edge1/manifest', 'edge1'], ['telemetry', '/telemetry', 'Telemetry']]) {
+	async dark() {
+		const light = page, pages = [['overview', '/', 'Overview'], ['devices', '/devices', 'Devices'],
+			['manifest', '/devices/edge1/manifest', 'edge1'], ['telemetry', '/telemetry', 'Telemetry']];
+
+		await fresh({colorScheme: 'dark', storageState: await page.context().storageState()});
+		for (const [name, hash, title] of pages) {
 			await open(hash, title);
 			await axe(`${name} in the dark`);
 			await shot(`${name}-dark`);
@@ -556,13 +583,11 @@ const commands = {
 		assert.equal(await button('Save').count() + await button('Delete this device').count(), 0);
 		await open(`/devices/${device}/twin`, device);
 		await page.getByText('Your policy may not read twins').waitFor();
-		const refused = await page.evaluate(async (id) => {
-			const {csrfToken} = await (await fetch('api/session')).json(), out = {};
+		const refused = {}, tries = [['DELETE', `devices/${device}`], ['PUT', `cutOff/${device}`], ['DELETE', 'faults'],
+			['GET', `twins/${device}`], ['GET', 'live']];
 
-			for (const [method, p] of [['DELETE', `devices/${id}`], ['PUT', `cutOff/${id}`], ['DELETE', 'faults'], ['GET', `twins/${id}`], ['GET', 'live']])
-				out[`${method} ${p}`] = (await fetch(`api/${p}`, {method, headers: {'X-CSRF-Token': csrfToken}})).status;
-			return out;
-		}, device);
+		for (const [method, p] of tries)
+			refused[`${method} ${p}`] = (await behindItsBack(method, p)).status;
 		await audit('read-only');
 		await page.context().close();
 		page = owner;

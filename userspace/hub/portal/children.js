@@ -2,7 +2,7 @@
 // The children of an edge device: shown, added, removed, many at once.
 import * as api from "./api.js";
 import {el, fill, replace} from "./dom.js";
-import {Pager, alertBox, badge, busy, checkbox, debounce, empty, field, notice, table, text} from "./ui.js";
+import {Pager, alertBox, badge, busy, card, checkbox, debounce, empty, field, help, notice, table, text, wide} from "./ui.js";
 import {allOf, deviceLink, nameContains, parentOf, searchDevices, setParent, stateBadges} from "./registry.js";
 
 const AT_ONCE = 4;
@@ -11,7 +11,9 @@ const AT_ONCE = 4;
 function picker(caption, where, options) {
 	const chosen = new Map();
 	const search = text({type: "search", placeholder: "Part of a device id"});
-	const button = el(options.danger ? "button.danger" : "button.primary", {type: "button", disabled: true, onclick: () => options.act([...chosen.values()], button)}, options.verb(0));
+	const button = el(options.danger ? "button.danger" : "button.primary", {
+		type: "button", disabled: true, onclick: () => options.act([...chosen.values()], button),
+	}, options.verb(0));
 
 	function mark() {
 		button.disabled = chosen.size === 0;
@@ -49,7 +51,7 @@ function picker(caption, where, options) {
 					r.box.click();
 		});
 		sync();
-		const t = table(caption, [{title: ""}, {title: "Device"}, {title: "State", wide: true}], rows.map((r) => r.node));
+		const t = table(caption, ["", "Device", wide("State")], rows.map((r) => r.node));
 
 		replace(t.querySelector("th"), all);
 		return t;
@@ -67,7 +69,7 @@ function picker(caption, where, options) {
 	search.addEventListener("input", debounce(() => pager.restart()));
 	return {
 		node: [field("Search", search).row, options.extra || null, pager.node, el("div.actions", {}, button)],
-		pager,
+		pager, mark,
 		clear() {
 			chosen.clear();
 			mark();
@@ -110,15 +112,20 @@ export async function childrenPart(ident) {
 				notice(`${devices.length - failed.length} ${done}`);
 			await Promise.all([children.clear(), free.clear()]);
 			if (failed.length)
-				replace(outcome, alertBox("bad", el("p", {}, `${failed.length} of ${devices.length} could not be changed:`), el("ul", {}, failed.slice(0, 10).map((f) => el("li", {}, f)))));
+				replace(outcome, alertBox("bad", el("p", {}, `${failed.length} of ${devices.length} could not be changed:`),
+					el("ul", {}, failed.slice(0, 10).map((f) => el("li", {}, f)))));
 		});
+		children.mark();
+		free.mark();
 	}
 	const children = picker("Children", () => `array_contains(parentScopes, ${api.quoted(scope)})`, {
 		none: "This edge device has no children yet.", danger: true, verb: (n) => n ? `Remove ${n} from ${ident.device}` : "Remove",
 		act: (devices, button) => change(devices, button, "", `removed from ${ident.device}.`),
 	});
 	// An edge device becomes a child from its own page: as a leaf only others are taken.
-	const free = picker("Devices to add", () => allOf("capabilities.iotEdge = false", `NOT array_contains(parentScopes, ${api.quoted(scope)})`, others.input.checked ? null : "parentScopes = []"), {
+	const isFree = () => allOf("capabilities.iotEdge = false", `NOT array_contains(parentScopes, ${api.quoted(scope)})`,
+		others.input.checked ? null : "parentScopes = []");
+	const free = picker("Devices to add", isFree, {
 		none: "Every device has a parent already.", showParent: true, extra: others.row, verb: (n) => n ? `Add ${n} to ${ident.device}` : "Add",
 		act: (devices, button) => change(devices, button, scope, `added to ${ident.device}.`),
 	});
@@ -126,6 +133,8 @@ export async function childrenPart(ident) {
 
 	await Promise.all([children.pager.restart(), mayWrite ? free.pager.restart() : null]);
 	return fill(node, el("div.columns.even", {},
-		el("section.card", {}, el("h2", {}, "Child devices"), mayWrite ? children.node : children.pager.node),
-		mayWrite ? el("section.card", {}, el("h2", {}, "Add devices"), el("p.help", {}, "Edge devices are not offered here: an edge device gets its parent on its own page, under Parent."), free.node) : null));
+		card("Child devices", mayWrite ? children.node : children.pager.node),
+		mayWrite ? card("Add devices",
+			help("Edge devices are not offered here: an edge device gets its parent on its own page, under Parent."),
+			free.node) : null));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The part of a form that says how a device or module proves who it is.
 import {el, replace} from "./dom.js";
-import {field, secret, select, text} from "./ui.js";
+import {field, help, secret, select, text} from "./ui.js";
 
 const TYPES = [["sas", "Symmetric key"], ["selfSigned", "X.509 certificate by thumbprint"], ["certificateAuthority", "X.509 certificate by CA"]];
 
@@ -26,14 +26,19 @@ export function credentialFields(auth) {
 	const sym = auth?.symmetricKey || {}, x509 = auth?.x509Thumbprint || {};
 	const type = select(auth?.type === "none" ? [...TYPES, ["none", "None"]] : TYPES, auth?.type || "sas");
 	const fresh = "Base64. Left empty, the hub makes one.";
-	const keys = ["Primary", "Secondary"].map((n, i) => secret(`${n} key`, (i ? sym.secondaryKey : sym.primaryKey) || "", {editable: true, help: auth ? null : fresh}));
-	const thumbs = ["Primary", "Secondary"].map((n, i) => field(`${n} thumbprint`,
-		text({value: (i ? x509.secondaryThumbprint : x509.primaryThumbprint) || "", class: "mono"}), i ? "Optional: for the time when certificates change." : "SHA-1 or SHA-256 of the certificate, in hex."));
+	const key = (label, value) => secret(label, value || "", {editable: true, help: auth ? null : fresh});
+	const keys = [key("Primary key", sym.primaryKey), key("Secondary key", sym.secondaryKey)];
+	const thumb = (label, value, more) => field(label, text({value: value || "", class: "mono"}), more);
+	const thumbs = [thumb("Primary thumbprint", x509.primaryThumbprint, "SHA-1 or SHA-256 of the certificate, in hex."),
+		thumb("Secondary thumbprint", x509.secondaryThumbprint, "Optional: for the time when certificates change.")];
+	const parts = {
+		sas: keys.map((k) => k.row), selfSigned: thumbs.map((t) => t.row),
+		certificateAuthority: help("The device shows a certificate that builds to a root of tls.client_ca_file and whose common name is its id."),
+	};
 	const part = el("div.fields");
 
 	function show() {
-		replace(part, type.value === "sas" ? keys.map((k) => k.row) : type.value === "selfSigned" ? thumbs.map((t) => t.row) :
-			type.value === "certificateAuthority" ? el("p.help", {}, "The device shows a certificate that builds to a root of tls.client_ca_file and whose common name is its id.") : null);
+		replace(part, parts[type.value]);
 	}
 	type.addEventListener("change", show);
 	show();

@@ -38,7 +38,8 @@ function cutSwitch(ident, state, where) {
 
 		await busy(button, where, async () => {
 			await api.call(cut ? "PUT" : "DELETE", `cutOff/${api.enc(ident.device)}`);
-			notice(cut ? `${ident.device} is cut off: its connections are closed and it cannot come back until you allow it.` : `${ident.device} may connect again.`);
+			notice(cut ? `${ident.device} is cut off: it is disconnected and cannot come back until you allow it.` :
+				`${ident.device} may connect again.`);
 			window.dispatchEvent(new Event("faults-changed"));
 			await state.refresh();
 		});
@@ -106,7 +107,8 @@ export async function devicePage(device, rest, params) {
 	return {
 		title: module || device,
 		above: el("p.crumbs", {}, el("a", {href: "#/devices"}, "Devices"),
-			module ? [" / ", el("a", {href: deviceLink(device)}, device), " / ", el("a", {href: deviceLink(device, "modules")}, "Modules")] : null),
+			module ? [" / ", el("a", {href: deviceLink(device)}, device), " / ",
+				el("a", {href: deviceLink(device, "modules")}, "Modules")] : null),
 		actions: state ? el("div.state", {}, state.badges, state.knob) : null,
 		below: [state ? state.where : null, tabs(ident, parts, name)],
 		node,

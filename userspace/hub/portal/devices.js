@@ -2,7 +2,7 @@
 // All devices: searched and shown page by page.
 import * as api from "./api.js";
 import {el} from "./dom.js";
-import {Pager, badge, debounce, empty, field, select, table, text, time} from "./ui.js";
+import {Pager, badge, debounce, empty, field, select, table, text, time, wide} from "./ui.js";
 import {allOf, authName, cutOffIds, deviceLink, nameContains, parentLink, searchDevices, stateBadges} from "./registry.js";
 
 const SHOW = {
@@ -24,7 +24,7 @@ function row(d, cut) {
 		el("td.wide.quiet", {}, time(d.lastActivityTime)));
 }
 
-const COLUMNS = [{title: "Device"}, {title: "State"}, {title: "Parent", wide: true}, {title: "Authentication", wide: true}, {title: "Last activity", wide: true}];
+const COLUMNS = ["Device", "State", wide("Parent"), wide("Authentication"), wide("Last activity")];
 
 export function devicesPage(params) {
 	const search = text({type: "search", value: params.get("search") || "", placeholder: "Part of a device id"});

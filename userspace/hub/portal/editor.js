@@ -8,7 +8,10 @@ import {parseJson, pretty} from "./json.js";
 // text is wrong, after moving to the place.
 export function jsonEditor(label, {rows = 20, limits, check, readonly = false} = {}) {
 	const id = newId("json"), message = el("p.json-state", {id: `${id}-state`, "aria-live": "polite"});
-	const input = el("textarea.code", {id, rows, readonly, spellcheck: "false", autocomplete: "off", autocapitalize: "off", wrap: "off", "aria-describedby": `${id}-state`});
+	const input = el("textarea.code", {
+		id, rows, readonly, spellcheck: "false", autocomplete: "off", autocapitalize: "off", wrap: "off",
+		"aria-describedby": readonly ? null : `${id}-state`,
+	});
 
 	function read() {
 		const v = parseJson(input.value, limits);
@@ -30,7 +33,9 @@ export function jsonEditor(label, {rows = 20, limits, check, readonly = false} =
 			input.removeAttribute("aria-invalid");
 		} catch (e) {
 			message.className = "json-state bad";
-			replace(message, e.line ? el("button.link", {type: "button", onclick: () => goTo(e.at)}, `Line ${e.line}, column ${e.column}`) : "Not valid", `: ${e.message}`);
+			replace(message, e.line ?
+				el("button.link", {type: "button", onclick: () => goTo(e.at)}, `Line ${e.line}, column ${e.column}`) : "Not valid",
+			`: ${e.message}`);
 			input.setAttribute("aria-invalid", "true");
 			return e;
 		}

@@ -2,10 +2,10 @@
 // The rules by which the hub fails on purpose.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {badge, busy, empty, failure, loading, table} from "./ui.js";
+import {badge, busy, empty, failure, loading, table, wide} from "./ui.js";
 import {deviceLink} from "./registry.js";
 
-const COLUMNS = [{title: "On"}, {title: "Action"}, {title: "Device"}, {title: "Rate", wide: true}, {title: "Left", wide: true}, {title: "Hits"}, {title: "Remove"}];
+const COLUMNS = ["On", "Action", "Device", wide("Rate"), wide("Left"), wide("Hits"), "Remove"];
 
 export function faultsPage() {
 	const list = el("div", {}, loading()), where = el("div");
@@ -19,12 +19,15 @@ export function faultsPage() {
 		});
 	}
 	function row(r) {
-		const button = el("button.small", {type: "button", disabled: !mayWrite, "aria-label": `Remove rule ${r.id}`, onclick: () => remove(button, r.id)}, "Remove");
+		const button = el("button.small", {
+			type: "button", disabled: !mayWrite, "aria-label": `Remove rule ${r.id}`, onclick: () => remove(button, r.id),
+		}, "Remove");
 
 		return el("tr", {},
 			el("td", {}, r.on), el("td", {}, el("code", {}, r.action), r.cutOff ? [" ", badge("bad", "Cut off")] : null),
 			el("td", {}, r.device ? el("a", {href: deviceLink(r.device.split("/")[0])}, r.device) : "all"),
-			el("td.wide", {}, `${r.rate} %`), el("td.wide", {}, r.count === null ? "no end" : r.count), el("td", {}, r.hits), el("td", {}, button));
+			el("td.wide", {}, `${r.rate} %`), el("td.wide", {}, r.count === null ? "no end" : r.count),
+			el("td.wide", {}, r.hits), el("td", {}, button));
 	}
 	async function refresh() {
 		try {
@@ -44,6 +47,7 @@ export function faultsPage() {
 	return {
 		title: "Faults",
 		actions: el("div.actions", {}, el("button", {type: "button", onclick: refresh}, "Refresh"), clear),
-		node: el("div", {}, el("p.quiet", {}, "Rules live as long as the hub runs. The first that fits an operation decides; devices that are cut off stand first."), where, list),
+		node: el("div", {}, el("p.quiet", {}, "Rules live as long as the hub runs. The first that fits an operation decides; ",
+			"devices that are cut off stand first."), where, list),
 	};
 }

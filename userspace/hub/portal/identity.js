@@ -2,7 +2,7 @@
 // The registry's record of a device or module: status, keys, connection strings, removal.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {alertBox, busy, confirmAction, field, notice, secret, select, text, time} from "./ui.js";
+import {alertBox, busy, card, confirmAction, facts, field, help, notice, secret, select, text, time} from "./ui.js";
 import {credentialFields} from "./credentials.js";
 import {deviceLink} from "./registry.js";
 
@@ -12,29 +12,37 @@ const connectionString = (doc, key) => [`HostName=${api.currentSession().host}`,
 function connectionStrings(doc) {
 	const sym = doc.authentication.symmetricKey || {};
 
-	return el("section.card", {}, el("h2", {}, doc.authentication.type === "sas" ? "Connection strings" : "Connection string"),
-		doc.authentication.type === "sas" ?
-			[secret("Primary connection string", connectionString(doc, sym.primaryKey)).row, secret("Secondary connection string", connectionString(doc, sym.secondaryKey)).row] :
-			secret("Connection string", connectionString(doc)).row,
-		el("p.help", {}, "For a device behind a gateway, add ", el("code", {}, ";GatewayHostName=…"), "."));
+	return card("To connect",
+		doc.authentication.type === "sas" ? [
+			secret("Primary connection string", connectionString(doc, sym.primaryKey)).row,
+			secret("Secondary connection string", connectionString(doc, sym.secondaryKey)).row,
+		] : secret("Connection string", connectionString(doc)).row,
+		help("For a device behind a gateway, add ", el("code", {}, ";GatewayHostName=…"), "."));
 }
 
-function facts(doc) {
-	return el("section.card", {}, el("h2", {}, "Record"), el("dl.facts", {},
-		doc.moduleId ? [el("dt", {}, "Managed by"), el("dd", {}, doc.managedBy || "nobody")] : [el("dt", {}, "Edge device"), el("dd", {}, doc.capabilities.iotEdge ? "yes" : "no")],
-		el("dt", {}, "Last activity"), el("dd", {}, time(doc.lastActivityTime)),
-		doc.moduleId ? null : [el("dt", {}, "Status changed"), el("dd", {}, time(doc.statusUpdatedTime)), el("dt", {}, "Messages waiting"), el("dd", {}, doc.cloudToDeviceMessageCount)],
-		doc.deviceScope ? [el("dt", {}, "Scope"), el("dd.mono", {}, doc.deviceScope)] : null,
-		el("dt", {}, "Generation"), el("dd.mono", {}, doc.generationId), el("dt", {}, "ETag"), el("dd.mono", {}, doc.etag)));
+function record(doc) {
+	const device = !doc.moduleId;
+
+	return card("Record", facts([
+		device ? ["Edge device", doc.capabilities.iotEdge ? "yes" : "no"] : ["Managed by", doc.managedBy || "nobody"],
+		["Last activity", time(doc.lastActivityTime)],
+		device && ["Status changed", time(doc.statusUpdatedTime)],
+		device && ["Messages waiting", doc.cloudToDeviceMessageCount],
+		doc.deviceScope && ["Scope", doc.deviceScope, "mono"],
+		["Generation", doc.generationId, "mono"], ["ETag", doc.etag, "mono"],
+	]));
 }
 
 // New keys at once; the old one works no more.
 function keyActions(ident, where, reload) {
 	async function regenerate(button, which, what) {
-		if (!await confirmAction(`Make a new ${what}?`, el("p", {}, `Whoever uses the present ${what} is disconnected and refused until it has the new one.`), `Make a new ${what}`))
+		const meaning = el("p", {}, `Whoever uses the present ${what} is disconnected and refused until it has the new one.`);
+		const target = {id: ident.device, ...ident.module ? {moduleId: ident.module} : {}};
+
+		if (!await confirmAction(`Make a new ${what}?`, meaning, `Make a new ${what}`))
 			return;
 		await busy(button, where, async () => {
-			const {doc} = await api.call("POST", "devices/keys/regenerate", {body: {policyKey: which, devices: [{id: ident.device, ...ident.module ? {moduleId: ident.module} : {}}]}});
+			const {doc} = await api.call("POST", "devices/keys/regenerate", {body: {policyKey: which, devices: [target]}});
 
 			if (doc.errors && doc.errors.length)
 				throw new Error(`The key was not changed: ${JSON.stringify(doc.errors[0])}`);
@@ -55,11 +63,15 @@ function removal(ident, doc, where) {
 	const button = el("button.danger", {type: "button", onclick: remove}, ident.module ? "Delete this module" : "Delete this device");
 
 	async function remove() {
-		const lost = ident.module ? ["its twin", "its connection"] : ["its modules and their twins", "its twin", "messages that wait for it", "its connections"];
+		const lost = ident.module ? ["its twin", "its connection"] :
+			["its modules and their twins", "its twin", "messages that wait for it", "its connections"];
 		const children = doc.capabilities?.iotEdge ? await api.count(`array_contains(parentScopes, ${api.quoted(doc.deviceScope)})`) : 0;
 
-		if (!await confirmAction(`Delete ${ident.name}?`, el("div", {}, el("p", {}, "This cannot be undone. Gone with it are:"), el("ul", {}, lost.map((x) => el("li", {}, x))),
-			children ? el("p", {}, `${children} child device${children === 1 ? " loses its" : "s lose their"} parent.`) : null), `Delete ${ident.name}`))
+		const consequences = el("div", {}, el("p", {}, "This cannot be undone. Gone with it are:"),
+			el("ul", {}, lost.map((x) => el("li", {}, x))),
+			children ? el("p", {}, `${children} child device${children === 1 ? " loses its" : "s lose their"} parent.`) : null);
+
+		if (!await confirmAction(`Delete ${ident.name}?`, consequences, `Delete ${ident.name}`))
 			return;
 		await busy(button, where, async () => {
 			await api.call("DELETE", `devices/${api.identPath(ident.device, ident.module)}`, {ifMatch: doc.etag});
@@ -67,12 +79,14 @@ function removal(ident, doc, where) {
 			location.hash = ident.module ? deviceLink(ident.device, "modules") : "#/devices";
 		});
 	}
-	return el("section.card", {}, el("h2", {}, "Delete"), el("p", {}, ident.module ? "Removes the module and its twin." : "Removes the device with everything the hub keeps for it."), button);
+	return card("Delete", el("p", {}, ident.module ? "Removes the module and its twin." :
+		"Removes the device with everything the hub keeps for it."), button);
 }
 
 function form(ident, doc, reload) {
 	const mayWrite = api.may("registryWrite"), where = el("div");
-	const status = field("Status", select([["enabled", "Enabled"], ["disabled", "Disabled"]], doc.status || "enabled"), "A disabled device is disconnected and refused.");
+	const status = field("Status", select([["enabled", "Enabled"], ["disabled", "Disabled"]], doc.status || "enabled"),
+		"A disabled device is disconnected and refused.");
 	const reason = field("Reason", text({value: doc.statusReason || "", maxlength: "128"}), "Shown with the status, at most 128 characters.");
 	const credentials = credentialFields(doc.authentication);
 	const save = el("button.primary", {type: "submit"}, "Save");
@@ -93,7 +107,8 @@ function form(ident, doc, reload) {
 				throw e;
 			const overwrite = el("button.small", {type: "button", onclick: () => busy(overwrite, where, () => put("*"))}, "Save mine anyway");
 
-			replace(where, alertBox("bad", el("p", {}, `${ident.name} was changed by somebody else since this page was loaded. Your input is still here.`),
+			replace(where, alertBox("bad",
+				el("p", {}, `${ident.name} was changed by somebody else since this page was loaded. Your input is still here.`),
 				el("div.actions", {}, el("button.small", {type: "button", onclick: reload}, "Show the new state"), overwrite)));
 			return;
 		}
@@ -101,11 +116,10 @@ function form(ident, doc, reload) {
 		window.dispatchEvent(new Event("device-changed"));
 		await reload();
 	}
-	return el("section.card", {}, el("h2", {}, "Settings"),
-		el("form.form", {novalidate: true, onsubmit: (e) => { e.preventDefault(); busy(save, where, () => put(doc.etag)); }},
+	return card("Settings", el("form.form", {novalidate: true, onsubmit: (e) => { e.preventDefault(); busy(save, where, () => put(doc.etag)); }},
 			el("fieldset", {disabled: !mayWrite}, ident.module ? null : [status.row, reason.row], credentials.node,
 				mayWrite && doc.authentication.type === "sas" ? keyActions(ident, where, reload) : null, where,
-				mayWrite ? el("div.actions", {}, save) : el("p.help", {}, "Your policy may read the registry, not change it."))),
+				mayWrite ? el("div.actions", {}, save) : help("Your policy may read the registry, not change it."))),
 		mayWrite ? null : where);
 }
 
@@ -115,11 +129,12 @@ export async function identityPart(ident) {
 	async function reload() {
 		const doc = await api.get(`devices/${api.identPath(ident.device, ident.module)}`), where = el("div");
 
-		replace(node, el("div", {}, form(ident, doc, reload)), el("div", {}, connectionStrings(doc), facts(doc),
+		replace(node, el("div", {}, form(ident, doc, reload)), el("div", {}, connectionStrings(doc), record(doc),
 			api.may("registryWrite") ? [removal(ident, doc, where), where] : null));
 	}
 	if (!api.may("registryRead"))
-		return alertBox("info", el("p", {}, "Your policy may not read the registry. Sign in with iothubowner or registryRead to see keys and settings; the twin is in the next tab."));
+		return alertBox("info", el("p", {}, "Your policy may not read the registry. Sign in with iothubowner or registryRead ",
+			"to see keys and settings; the twin is in the next tab."));
 	await reload();
 	return node;
 }

@@ -112,7 +112,10 @@ class Reader {
 			if (this.text[this.at] !== ":")
 				this.fail(`A colon is missing after "${name}".`);
 			this.at++;
-			Object.defineProperty(out, name, {value: this.value(depth + 1, [...path, name]), enumerable: true, configurable: true, writable: true});
+			// Not by assignment: a member named __proto__ is one as any other.
+			Object.defineProperty(out, name, {
+				value: this.value(depth + 1, [...path, name]), enumerable: true, configurable: true, writable: true,
+			});
 		});
 		return out;
 	}
@@ -179,6 +182,7 @@ export function parseJson(text, limits) {
 	return v;
 }
 
+export const isObject = (v) => v !== null && typeof v === "object" && !Array.isArray(v);
 export const pretty = (v) => JSON.stringify(v, null, "\t");
 const bytes = (text) => new TextEncoder().encode(text).length;
 
@@ -215,10 +219,10 @@ export const twinLimits = {
 	value(v, depth, path) {
 		const inside = sectionOf(path);
 
-		if (!inside)
-			return depth === 0 || path[0] === "properties" ? (v === null || typeof v !== "object" || Array.isArray(v) ? "An object { } is wanted here." : null) : null;
-		if (inside.length === 0 && (v === null || typeof v !== "object" || Array.isArray(v)))
+		if ((!inside || inside.length === 0) && !isObject(v))
 			return "An object { } is wanted here.";
+		if (!inside)
+			return null;
 		if (typeof v === "number" && Number.isInteger(v) && (v >= MAX_INT || v < -MAX_INT))
 			return `Whole numbers go from ${-MAX_INT} to ${MAX_INT - 1}.`;
 		if (typeof v === "string" && bytes(v) > 4096)
@@ -237,7 +241,8 @@ export function sizeProblem(doc) {
 		const n = section ? bytes(JSON.stringify(section)) : 0;
 
 		if (n > SECTIONS[name])
-			return `${name === "tags" ? "The tags have" : "The desired properties have"} ${n.toLocaleString()} bytes; ${SECTIONS[name].toLocaleString()} are allowed.`;
+			return `${name === "tags" ? "The tags have" : "The desired properties have"} ${n.toLocaleString()} bytes; ` +
+				`${SECTIONS[name].toLocaleString()} are allowed.`;
 	}
 	return null;
 }

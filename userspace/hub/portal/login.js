@@ -32,7 +32,9 @@ export function loginPage(done) {
 			el("div.help", {},
 				el("p", {}, "On the machine of the hub,"),
 				el("dl", {},
-					el("dt", {}, el("code", {}, "holdfast-hub portal key")), el("dd", {}, "prints a key that signs in once, with every right;"),
-					el("dt", {}, el("code", {}, "holdfast-hub policy show")), el("dd", {}, "prints a connection string. What you may do follows its policy.")))));
+					el("dt", {}, el("code", {}, "holdfast-hub portal key")),
+					el("dd", {}, "prints a key that signs in once, with every right;"),
+					el("dt", {}, el("code", {}, "holdfast-hub policy show")),
+					el("dd", {}, "prints a connection string. What you may do follows its policy.")))));
 	return {title: "Sign in", node, plain: true, focus: input};
 }

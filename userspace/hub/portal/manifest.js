@@ -18,7 +18,9 @@ async function loadManifest(ident) {
 	const desired = [agent, hub].map((t) => withoutDollar(t.properties.desired));
 	const isFresh = desired.every((d) => Object.keys(d).length === 0);
 
-	return {isFresh, etags: [agent.etag, hub.etag], content: isFresh ? model.freshContent() : {$edgeAgent: {[KEY]: desired[0]}, $edgeHub: {[KEY]: desired[1]}}};
+	const content = isFresh ? model.freshContent() : {$edgeAgent: {[KEY]: desired[0]}, $edgeHub: {[KEY]: desired[1]}};
+
+	return {isFresh, content, etags: [agent.etag, hub.etag]};
 }
 
 // Modules that would be deleted, since the manifest no longer lists them.
@@ -36,7 +38,8 @@ export async function manifestPart(ident) {
 	let state = await loadManifest(ident), asText = false, form = null;
 	const hint = el("div"), body = el("div"), where = el("div");
 	const raw = jsonEditor("Manifest", {rows: 30, check: (v) => model.contentProblem(v?.modulesContent)});
-	const formTab = el("button.tab", {type: "button", onclick: () => turn(false)}, "Form"), textTab = el("button.tab", {type: "button", onclick: () => turn(true)}, "JSON");
+	const formTab = el("button", {type: "button", onclick: () => turn(false)}, "Form");
+	const textTab = el("button", {type: "button", onclick: () => turn(true)}, "JSON");
 	const apply = el("button.primary", {type: "button", onclick: () => busy(apply, where, () => put(false))}, "Apply to the device");
 	const again = el("button", {type: "button", onclick: () => busy(again, where, reload)}, "Reload");
 
@@ -54,7 +57,8 @@ export async function manifestPart(ident) {
 	function show() {
 		formTab.setAttribute("aria-pressed", String(!asText));
 		textTab.setAttribute("aria-pressed", String(asText));
-		replace(hint, state.isFresh ? alertBox("info", el("p", {}, `${ident.device} has no manifest yet. This is a proposal; fill it in and apply it.`)) : null);
+		replace(hint, state.isFresh ? alertBox("info",
+			el("p", {}, `${ident.device} has no manifest yet. This is a proposal; fill it in and apply it.`)) : null);
 		if (asText) {
 			raw.set({modulesContent: state.content});
 			replace(body, raw.node);
@@ -73,21 +77,29 @@ export async function manifestPart(ident) {
 		state = await loadManifest(ident);
 		show();
 	}
+	function conflict() {
+		const drop = el("button.small", {type: "button", onclick: () => busy(again, where, reload)}, "Drop mine, show theirs");
+		const over = el("button.small.danger", {type: "button", onclick: () => busy(over, where, () => put(true))}, "Apply mine anyway");
+
+		replace(where, alertBox("bad",
+			el("p", {}, "The manifest was changed by somebody else since you loaded it. Yours is not applied; it is still here."),
+			el("div.actions", {}, drop, over)));
+	}
 	async function put(force) {
 		if (!collect())
 			return;
 		const now = await loadManifest(ident);
 
 		if (!force && now.etags.some((etag, i) => etag !== state.etags[i])) {
-			const over = el("button.small.danger", {type: "button", onclick: () => busy(over, where, () => put(true))}, "Apply mine anyway");
-
-			replace(where, alertBox("bad", el("p", {}, "The manifest was changed by somebody else since you loaded it. Yours is not applied; it is still here."),
-				el("div.actions", {}, el("button.small", {type: "button", onclick: () => busy(again, where, reload)}, "Drop mine, show theirs"), over)));
+			conflict();
 			return;
 		}
 		const gone = await toBeDeleted(ident, state.content);
+		const consequences = el("div", {},
+			el("p", {}, "The manifest no longer lists these modules. They are deleted with their twins:"),
+			el("ul", {}, gone.map((m) => el("li", {}, m))));
 
-		if (gone.length && !await confirmAction("Apply and delete modules?", el("div", {}, el("p", {}, "The manifest no longer lists these modules. They are deleted with their twins:"), el("ul", {}, gone.map((m) => el("li", {}, m)))), "Apply"))
+		if (gone.length && !await confirmAction("Apply and delete modules?", consequences, "Apply"))
 			return;
 		await api.call("POST", `devices/${api.enc(ident.device)}/applyConfigurationContent`, {body: {modulesContent: state.content}});
 		notice(`The manifest is applied to ${ident.device}.`);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // The form view of a manifest. Each field writes to the manifest when its text is right.
 import {el, newId, replace} from "./dom.js";
-import {field, select, text} from "./ui.js";
+import {card, field, select, text} from "./ui.js";
 import {idProblem} from "./credentials.js";
-import {parseJson, pretty} from "./json.js";
+import {isObject, parseJson, pretty} from "./json.js";
 import * as model from "./manifest_model.js";
 
 const STATUS = [["running", "running"], ["stopped", "stopped"]];
@@ -46,20 +46,36 @@ class Fields {
 const duplicate = (name, row, rows) => [...rows.children].some((r) => r !== row && r.querySelector("input").value.trim() === name);
 
 // Rows of two texts, such as variables and routes. entries: [[name, value]]; changed(list) after each change that is right.
-function pairRows(fields, {what, entries, names, values, problem, changed, wide}) {
+function pairRows(fields, {what, entries, names, values, problem, changed, long}) {
 	const rows = el("div"), keep = new Map();
 
 	function read() {
 		return [...rows.children].map((r) => [...[...r.querySelectorAll("input")].map((i) => i.value.trim()), keep.get(r)]);
 	}
+	function nameProblem(name, row) {
+		if (!name)
+			return `A ${names} needs a name.`;
+		return duplicate(name, row, rows) ? "This name stands here twice." : problem?.(name);
+	}
+	function remove(row) {
+		row.remove();
+		changed(read());
+		more.focus();
+	}
 	function add(name, value) {
-		const row = el(`div.pair-row${wide ? ".long" : ""}`), a = text({value: name, class: "mono"}), b = text({value, class: "mono"});
+		const row = el(`div.pair-row${long ? ".long" : ""}`), a = text({value: name, class: "mono"}), b = text({value, class: "mono"});
 
 		keep.set(row, name);
 		row.append(
-			fields.bind(`${what} name`, a, {problem: (v) => !v.trim() ? `A ${names} needs a name.` : duplicate(v.trim(), row, rows) ? "This name stands here twice." : problem?.(v.trim()), write: () => { changed(read()); keep.set(row, a.value.trim()); }}),
+			fields.bind(`${what} name`, a, {
+				problem: (v) => nameProblem(v.trim(), row),
+				write(v) {
+					changed(read());
+					keep.set(row, v.trim());
+				},
+			}),
 			fields.bind(`${what} ${values}`, b, {write: () => changed(read())}),
-			el("button.small", {type: "button", "aria-label": `Remove the ${names} ${name}`, onclick: () => { row.remove(); changed(read()); more.focus(); }}, "Remove"));
+			el("button.small", {type: "button", "aria-label": `Remove the ${names} ${name}`, onclick: () => remove(row)}, "Remove"));
 		rows.append(row);
 		return a;
 	}
@@ -90,7 +106,7 @@ function optionsPart(fields, module, input, changed) {
 		help: "What the container engine gets, as a JSON object.",
 		problem(v) {
 			try {
-				return v.trim() && !model.isObject(parseJson(v)) ? "This is a JSON object." : null;
+				return v.trim() && !isObject(parseJson(v)) ? "This is a JSON object." : null;
 			} catch (e) {
 				return `Line ${e.line}, column ${e.column}: ${e.message}`;
 			}
@@ -132,8 +148,7 @@ function systemPart(fields, content, name, title) {
 	const binds = codeArea(2, "/srv/storage/:/iotedge/storage/"), options = codeArea(6);
 
 	binds.value = shownBinds(module);
-	return el("section.card", {}, el("h2", {}, title),
-		image(fields, module),
+	return card(title, image(fields, module),
 		fields.bind(`storageFolder of ${name}`, text({value: model.env(module, "storageFolder"), class: "mono", placeholder: "/iotedge/storage/"}), {
 			help: "The folder in the container where it keeps messages and state. Bind it to the host, or it is lost with the container.",
 			problem: (v) => !v.trim() || v.trim().startsWith("/") ? null : "A path in the container, from /.",
@@ -157,7 +172,8 @@ function modulePart(fields, content, name, rebuild) {
 
 	return el("details.module", {}, el("summary", {}, summary, el("span.quiet", {}, module.settings?.image || "no image")),
 		fields.bind("Name", text({value: name, class: "mono"}), {
-			problem: (v) => idProblem(v.trim()) || (v.trim() !== current && Object.hasOwn(all, v.trim()) ? "There is a module of this name." : null),
+			problem: (v) => idProblem(v.trim()) ||
+				(v.trim() !== current && Object.hasOwn(all, v.trim()) ? "There is a module of this name." : null),
 			write(v) {
 				const next = v.trim();
 
@@ -167,8 +183,10 @@ function modulePart(fields, content, name, rebuild) {
 		}),
 		image(fields, module),
 		el("div.pair", {},
-			fields.bind("Status", select(known(STATUS, module.status), module.status ?? ""), {write: (v) => { if (v) module.status = v; else delete module.status; }}),
-			fields.bind("Restart policy", select(known(RESTART, module.restartPolicy), module.restartPolicy ?? ""), {write: (v) => { if (v) module.restartPolicy = v; else delete module.restartPolicy; }})),
+			fields.bind("Status", select(known(STATUS, module.status), module.status ?? ""), {write: (v) => model.setMember(module, "status", v)}),
+			fields.bind("Restart policy", select(known(RESTART, module.restartPolicy), module.restartPolicy ?? ""), {
+				write: (v) => model.setMember(module, "restartPolicy", v),
+			})),
 		el("h3", {}, "Variables"), envPart(fields, module, null), optionsPart(fields, module, codeArea(6)),
 		el("div.actions", {}, el("button.small.danger", {type: "button", onclick: () => { delete all[current]; rebuild(); }}, "Remove this module")));
 }
@@ -178,13 +196,13 @@ function modulesPart(fields, content, rebuild, open) {
 
 	for (const d of list.children)
 		d.open = d.querySelector(".name").textContent === open;
-	return el("section.card", {}, el("h2", {}, "Modules"), list.childElementCount ? list : el("p.quiet", {}, "No modules beside the system's."),
+	return card("Modules", list.childElementCount ? list : el("p.quiet", {}, "No modules beside the system's."),
 		el("button.small.add-module", {type: "button", onclick: () => {
 			let n = 1;
 
 			while (Object.hasOwn(all, `module${n}`))
 				n++;
-			all[`module${n}`] = {version: "1.0", type: "docker", status: "running", restartPolicy: "always", settings: {image: "", createOptions: "{}"}, env: {}};
+			all[`module${n}`] = model.freshModule();
 			rebuild(`module${n}`);
 		}}, "Add a module"));
 }
@@ -192,13 +210,14 @@ function modulesPart(fields, content, rebuild, open) {
 function routesPart(fields, content) {
 	const all = model.routes(content);
 
-	return el("section.card", {}, el("h2", {}, "Routes"), pairRows(fields, {
-		what: "Route", names: "route", values: "text", wide: true, entries: Object.entries(all).map(([k, r]) => [k, model.routeText(r)]),
+	return card("Routes", pairRows(fields, {
+		what: "Route", names: "route", values: "text", long: true, entries: Object.entries(all).map(([k, r]) => [k, model.routeText(r)]),
 		problem: (name) => /[.$# ]/.test(name) ? "A name has no space and none of . $ #" : null,
 		changed(list) {
 			const before = model.clone(all);
 
-			model.setEntries(all, list.filter(([name]) => name).map(([name, route, old]) => [name, model.withRouteText(before[name] ?? before[old], route)]));
+			model.setEntries(all, list.filter(([name]) => name)
+				.map(([name, route, old]) => [name, model.withRouteText(before[name] ?? before[old], route)]));
 		},
 	}));
 }
@@ -214,10 +233,12 @@ export function manifestForm(content) {
 			el("section.card.short", {}, el("h2", {}, "Store and forward"),
 				fields.bind("Time to live, seconds", text({inputmode: "numeric", value: String(model.ttl(content) ?? "")}), {
 					help: "How long $edgeHub keeps messages while the hub cannot be reached. -1: for ever.",
-					problem: (v) => /^(-1|\d{1,10})$/.test(v.trim()) && Number(v) <= 4294967295 ? null : "A whole number of seconds up to 4294967295, or -1.",
+					problem: (v) => /^(-1|\d{1,10})$/.test(v.trim()) && Number(v) <= 4294967295 ? null :
+						"A whole number of seconds up to 4294967295, or -1.",
 					write: (v) => model.setTtl(content, Number(v)),
 				})),
-			el("div.columns.even", {}, systemPart(fields, content, "edgeHub", "$edgeHub"), systemPart(fields, content, "edgeAgent", "$edgeAgent")),
+			el("div.columns.even", {}, systemPart(fields, content, "edgeHub", "$edgeHub"),
+				systemPart(fields, content, "edgeAgent", "$edgeAgent")),
 			modulesPart(fields, content, rebuild, open), routesPart(fields, content));
 	}
 	// After a module came or went. open: the name of the new one.

@@ -1,26 +1,34 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 // A deployment manifest as data: what the form shows is read and written in place, everything else stays as it is.
-import {parseJson} from "./json.js";
+import {isObject, parseJson} from "./json.js";
 
 const DESIRED = "properties.desired";
 const SPLIT = 512;	// how tools cut long createOptions
 export const SYSTEM = {edgeAgent: "$edgeAgent", edgeHub: "$edgeHub"};
 
 export const clone = (v) => structuredClone(v);
-export const isObject = (v) => v !== null && typeof v === "object" && !Array.isArray(v);
+
+const container = (more) => ({type: "docker", ...more, settings: {image: "", createOptions: "{}"}, env: {}});
+
+export const freshModule = () => container({version: "1.0", status: "running", restartPolicy: "always"});
 
 // A manifest for a device that has none.
 export function freshContent() {
-	const system = (more) => ({type: "docker", ...more, settings: {image: "", createOptions: "{}"}, env: {}});
-
 	return {
 		$edgeAgent: {[DESIRED]: {
 			schemaVersion: "1.1",
 			runtime: {type: "docker", settings: {minDockerVersion: "v1.25", loggingOptions: "", registryCredentials: {}}},
-			systemModules: {edgeAgent: system(), edgeHub: system({status: "running", restartPolicy: "always", startupOrder: 0})},
+			systemModules: {
+				edgeAgent: container(),
+				edgeHub: container({status: "running", restartPolicy: "always", startupOrder: 0}),
+			},
 			modules: {},
 		}},
-		$edgeHub: {[DESIRED]: {schemaVersion: "1.1", routes: {upstream: "FROM /messages/* INTO $upstream"}, storeAndForwardConfiguration: {timeToLiveSecs: 7200}}},
+		$edgeHub: {[DESIRED]: {
+			schemaVersion: "1.1",
+			routes: {upstream: "FROM /messages/* INTO $upstream"},
+			storeAndForwardConfiguration: {timeToLiveSecs: 7200},
+		}},
 	};
 }
 
@@ -39,6 +47,14 @@ export const hub = (content) => below(content, "$edgeHub", DESIRED);
 export const systemModule = (content, name) => below(agent(content), "systemModules", name);
 export const modules = (content) => below(agent(content), "modules");
 export const routes = (content) => below(hub(content), "routes");
+
+// "": the member goes.
+export function setMember(module, name, value) {
+	if (value)
+		module[name] = value;
+	else
+		delete module[name];
+}
 
 // What is wrong with the whole, or null.
 export function contentProblem(content) {
@@ -94,7 +110,9 @@ export const envRows = (module, except) => Object.entries(module.env || {}).filt
 
 export function setEnvRows(module, rows, except) {
 	const before = module.env || {}, kept = Object.entries(before).filter(([k]) => k.toLowerCase() === except);
-	const next = rows.map(([name, value]) => [name, name in before && envText(before[name]) === value ? before[name] : {...isObject(before[name]) ? before[name] : {}, value}]);
+	const changed = (name, value) => ({...isObject(before[name]) ? before[name] : {}, value});
+	const next = rows.map(([name, value]) =>
+		[name, Object.hasOwn(before, name) && envText(before[name]) === value ? before[name] : changed(name, value)]);
 
 	if (module.env || next.length)
 		module.env = Object.fromEntries([...kept, ...next]);

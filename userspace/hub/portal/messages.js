@@ -2,7 +2,7 @@
 // Calling a method, sending a message to a device.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {alertBox, busy, confirmAction, field, notice, select, text} from "./ui.js";
+import {alertBox, busy, card, confirmAction, field, notice, select, text} from "./ui.js";
 import {jsonEditor} from "./editor.js";
 import {parseJson, pretty} from "./json.js";
 
@@ -26,22 +26,25 @@ function methodForm(ident) {
 			return;
 		busy(button, result, async () => {
 			const {doc} = await api.call("POST", `twins/${api.identPath(ident.device, ident.module)}/methods`, {body: {
-				methodName, payload: value, responseTimeoutInSeconds: Number(answer.input.value), connectTimeoutInSeconds: Number(connect.input.value),
+				methodName, payload: value, responseTimeoutInSeconds: Number(answer.input.value),
+				connectTimeoutInSeconds: Number(connect.input.value),
 			}});
 
-			replace(result, alertBox(doc.status < 400 ? "ok" : "warn", el("p", {}, `The device answered with status ${doc.status}.`), el("pre", {}, pretty(doc.payload))));
+			replace(result, alertBox(doc.status < 400 ? "ok" : "warn", el("p", {}, `The device answered with status ${doc.status}.`),
+				el("pre", {}, pretty(doc.payload))));
 		});
 	}
-	return el("section.card", {}, el("h2", {}, "Direct method"),
-		el("form.form", {onsubmit: submit, novalidate: true}, name.row, payload.node, el("div.pair", {}, answer.row, connect.row), result, el("div.actions", {}, button)));
+	return card("Direct method", el("form.form", {onsubmit: submit, novalidate: true}, name.row, payload.node,
+		el("div.pair", {}, answer.row, connect.row), result, el("div.actions", {}, button)));
 }
 
 // Rows of a name and a value; read() gives an object, or null after showing what is wrong.
 function properties() {
 	const rows = el("div"), message = el("p.field-error", {role: "alert", hidden: true});
 	const add = el("button.small", {type: "button", onclick: () => {
-		const row = el("div.with-buttons", {}, text({"aria-label": "Property name", placeholder: "name"}), text({"aria-label": "Property value", placeholder: "value"}),
-			el("button.small", {type: "button", "aria-label": "Remove the property", onclick: () => { row.remove(); add.focus(); }}, "×"));
+		const gone = el("button.small", {type: "button", "aria-label": "Remove the property", onclick: () => { row.remove(); add.focus(); }}, "×");
+		const row = el("div.with-buttons", {}, text({"aria-label": "Property name", placeholder: "name"}),
+			text({"aria-label": "Property value", placeholder: "value"}), gone);
 
 		rows.append(row);
 		row.querySelector("input").focus();
@@ -71,11 +74,14 @@ function properties() {
 	};
 }
 
+const ACKS = [["none", "none"], ["positive", "when completed"], ["negative", "when lost"], ["full", "in both cases"]];
+
 function c2dForm(ident) {
-	const body = el("textarea.code", {rows: "5"}), type = field("Content type", select([["", "none"], ["application/json", "application/json"], ["text/plain", "text/plain"]], ""));
-	const data = field("Body", body), id = field("Message id", text({class: "mono", maxlength: "128"}), "Left empty, the hub makes one.");
+	const body = el("textarea.code", {rows: "5"}), data = field("Body", body);
+	const type = field("Content type", select([["", "none"], ["application/json", "application/json"], ["text/plain", "text/plain"]], ""));
+	const id = field("Message id", text({class: "mono", maxlength: "128"}), "Left empty, the hub makes one.");
 	const correlation = field("Correlation id", text({class: "mono", maxlength: "128"}));
-	const ack = field("Feedback", select([["none", "none"], ["positive", "when completed"], ["negative", "when lost"], ["full", "in both cases"]], "none"));
+	const ack = field("Feedback", select(ACKS, "none"));
 	const life = field("Time to live, seconds", text({type: "number", value: "3600", min: "1", max: "172800"}), "At most two days.");
 	const props = properties(), result = el("div", {"aria-live": "polite"}), button = el("button.primary", {type: "submit"}, "Send");
 	const purge = el("button", {type: "button", onclick: empty}, "Discard waiting messages");
@@ -110,14 +116,16 @@ function c2dForm(ident) {
 		}
 		busy(button, result, async () => {
 			await api.call("POST", `devices/${api.enc(ident.device)}/messages/devicebound`, {body: {
-				data: body.value, messageId: id.input.value.trim(), correlationId: correlation.input.value.trim(), contentType: type.input.value,
-				ack: ack.input.value, expiryTimeUtc: Date.now() + seconds * 1000, properties: list,
+				data: body.value, messageId: id.input.value.trim(), correlationId: correlation.input.value.trim(),
+				contentType: type.input.value, ack: ack.input.value, expiryTimeUtc: Date.now() + seconds * 1000, properties: list,
 			}});
-			replace(result, alertBox("ok", el("p", {}, `The message waits for ${ident.device}, which receives it when it is connected and listens.`)));
+			replace(result, alertBox("ok",
+				el("p", {}, `The message waits for ${ident.device}, which receives it when it is connected and listens.`)));
 		});
 	}
-	return el("section.card", {}, el("h2", {}, "Message to the device"),
-		el("form.form", {onsubmit: submit, novalidate: true}, data.row, type.row, props.node, el("div.pair", {}, id.row, correlation.row), el("div.pair", {}, ack.row, life.row), result, el("div.actions", {}, button, purge)));
+	return card("Message to the device", el("form.form", {onsubmit: submit, novalidate: true}, data.row, type.row, props.node,
+		el("div.pair", {}, id.row, correlation.row), el("div.pair", {}, ack.row, life.row), result,
+		el("div.actions", {}, button, purge)));
 }
 
 export async function messagesPart(ident) {

@@ -2,15 +2,16 @@
 // The modules of a device.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {badge, busy, empty, field, notice, table, text, time} from "./ui.js";
+import {badge, busy, card, empty, field, notice, table, text, time, wide} from "./ui.js";
 import {ID_RULE, credentialFields, idProblem} from "./credentials.js";
 import {authName, deviceLink} from "./registry.js";
 
-const COLUMNS = [{title: "Module"}, {title: "State"}, {title: "Managed by", wide: true}, {title: "Authentication", wide: true}, {title: "Last activity", wide: true}];
+const COLUMNS = ["Module", "State", wide("Managed by"), wide("Authentication"), wide("Last activity")];
 
 async function list(ident) {
 	return api.may("registryRead") ? api.get(`devices/${api.enc(ident.device)}/modules`) :
-		api.queryAll(`SELECT moduleId, connectionState, authenticationType, lastActivityTime FROM devices.modules WHERE deviceId = ${api.quoted(ident.device)}`);
+		api.queryAll("SELECT moduleId, connectionState, authenticationType, lastActivityTime FROM devices.modules " +
+			`WHERE deviceId = ${api.quoted(ident.device)}`);
 }
 
 function row(ident, m) {
@@ -51,6 +52,6 @@ export async function modulesPart(ident) {
 		});
 	}
 	await refresh();
-	return el("div", {}, rows, api.may("registryWrite") ? el("section.card", {}, el("h2", {}, "Add a module"),
+	return el("div", {}, rows, api.may("registryWrite") ? card("Add a module",
 		el("form.form", {onsubmit: submit, novalidate: true}, id.row, credentials.node, where, el("div.actions", {}, create))) : null);
 }

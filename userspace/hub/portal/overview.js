@@ -2,7 +2,7 @@
 // The hub at a glance.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {empty, failure, table, time} from "./ui.js";
+import {card, empty, failure, table, time, wide} from "./ui.js";
 import {deviceLink} from "./registry.js";
 
 const EVERY_MS = 2000, POINTS = 60, LOGINS = 20;
@@ -41,7 +41,7 @@ function chart() {
 
 const rounded = (v) => v === 0 ? "0" : v < 10 ? v.toFixed(1) : Math.round(v).toLocaleString();
 
-const LOGIN_COLUMNS = [{title: "Device or module"}, {title: "Protocol"}, {title: "From", wide: true}, {title: "Cipher", wide: true}, {title: "Since", wide: true}];
+const LOGIN_COLUMNS = ["Device or module", "Protocol", wide("From"), wide("Cipher"), wide("Since")];
 
 function loginRow(c) {
 	const [device, module] = c.id.split("/");
@@ -117,7 +117,7 @@ export function overviewPage() {
 	return {
 		title: "Overview",
 		node: el("div", {}, trouble, el("div.figures", {}, devices.node, connected.node, logins.node, rate.node),
-			el("section.card", {}, el("h2", {}, "This hub"), facts),
+			card("This hub", facts),
 			who ? el("section", {}, el("h2", {}, "Logins"), who.node) : null),
 		leave() {
 			gone = true;

@@ -2,7 +2,7 @@
 // The parent of a device: chosen among the edge devices, changed, taken away.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {Pager, busy, debounce, empty, field, newRadioGroup, notice, table, text} from "./ui.js";
+import {Pager, busy, card, debounce, empty, field, help, newRadioGroup, notice, table, text, wide} from "./ui.js";
 import {allOf, deviceLink, findDevice, nameContains, parentOf, searchDevices, setParent, stateBadges} from "./registry.js";
 
 export async function parentPart(ident) {
@@ -19,7 +19,8 @@ export async function parentPart(ident) {
 		const row = await findDevice(ident.device), parent = row && parentOf(row);
 
 		clear.hidden = !parent || !mayWrite;
-		replace(now, parent ? [`${ident.device} is a child of `, el("a", {href: deviceLink(parent)}, parent), "."] : `${ident.device} has no parent: it connects to the hub itself.`);
+		replace(now, parent ? [`${ident.device} is a child of `, el("a", {href: deviceLink(parent)}, parent), "."] :
+			`${ident.device} has no parent: it connects to the hub itself.`);
 	}
 	async function change(button, scope, name) {
 		await busy(button, where, async () => {
@@ -32,21 +33,23 @@ export async function parentPart(ident) {
 	}
 	let total = null;
 	const pager = new Pager("edge devices", async (token) => {
-		const page = await searchDevices(allOf(nameContains(search.value.trim()), "capabilities.iotEdge = true", `deviceId != ${api.quoted(ident.device)}`), token, 20);
+		const where = allOf(nameContains(search.value.trim()), "capabilities.iotEdge = true", `deviceId != ${api.quoted(ident.device)}`);
+		const page = await searchDevices(where, token, 20);
 
 		if (!token)
 			total = page.all;
 		return {n: page.rows.length, next: page.next, all: total, content: page.rows.length ?
-			table("Edge devices", [{title: ""}, {title: "Edge device"}, {title: "State", wide: true}], page.rows.map((d) => el("tr", {},
+			table("Edge devices", ["", "Edge device", wide("State")], page.rows.map((d) => el("tr", {},
 				el("td.tick", {}, group.radio(d.deviceId, {id: d.deviceId, scope: d.deviceScope})),
 				el("td", {}, el("a.name", {href: deviceLink(d.deviceId)}, d.deviceId)), el("td.wide", {}, stateBadges(d, false))))) :
-			empty(search.value ? "No edge device fits the search." : "There is no other edge device. Create one, with the box Edge device ticked.")};
+			empty(search.value ? "No edge device fits the search." :
+				"There is no other edge device. Create one, with the box Edge device ticked.")};
 	});
 
 	search.addEventListener("input", debounce(() => pager.restart()));
 	await Promise.all([refresh(), mayWrite ? pager.restart() : null]);
-	return el("div", {}, el("section.card", {}, el("h2", {}, "Parent"), now, el("div.actions", {}, clear)), where,
-		mayWrite ? el("section.card", {}, el("h2", {}, "Choose an edge device"),
-			ident.edge ? el("p.help", {}, "A gateway below another gateway: at most five layers, no circles.") : null,
+	return el("div", {}, card("Parent", now, el("div.actions", {}, clear)), where,
+		mayWrite ? card("Choose an edge device",
+			ident.edge ? help("A gateway below another gateway: at most five layers, no circles.") : null,
 			field("Search", search).row, pager.node, el("div.actions", {}, save)) : null);
 }

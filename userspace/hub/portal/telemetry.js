@@ -2,7 +2,7 @@
 // Telemetry as it comes: newest first, a bounded number.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {alertBox, badge, debounce, empty, field, text} from "./ui.js";
+import {alertBox, badge, debounce, empty, facts, field, text} from "./ui.js";
 
 const SHOWN = 200;
 const CLOCK = {hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23"};
@@ -10,10 +10,13 @@ const CLOCK = {hour: "2-digit", minute: "2-digit", second: "2-digit", fractional
 function hexDump(bytes) {
 	const lines = [];
 
+	const hex = (n, width) => n.toString(16).padStart(width, "0");
+
 	for (let at = 0; at < Math.min(bytes.length, 1024); at += 16) {
 		const part = [...bytes.subarray(at, at + 16)];
+		const chars = part.map((b) => b > 31 && b < 127 ? String.fromCharCode(b) : ".").join("");
 
-		lines.push(`${at.toString(16).padStart(4, "0")}  ${part.map((b) => b.toString(16).padStart(2, "0")).join(" ").padEnd(47)}  ${part.map((b) => b > 31 && b < 127 ? String.fromCharCode(b) : ".").join("")}`);
+		lines.push(`${hex(at, 4)}  ${part.map((b) => hex(b, 2)).join(" ").padEnd(47)}  ${chars}`);
 	}
 	return lines.join("\n") + (bytes.length > 1024 ? `\n… ${bytes.length - 1024} bytes more` : "");
 }
@@ -43,7 +46,7 @@ function decode(base64) {
 function pairs(title, o) {
 	const entries = Object.entries(o);
 
-	return entries.length ? [el("h3", {}, title), el("dl.facts", {}, entries.map(([k, v]) => [el("dt.mono", {}, k), el("dd.mono", {}, v === null ? "null" : String(v))]))] : null;
+	return entries.length ? [el("h3", {}, title), facts(entries.map(([k, v]) => [el("span.mono", {}, k), v === null ? "null" : String(v), "mono"]))] : null;
 }
 
 function item(e) {
@@ -64,15 +67,21 @@ export function telemetryPage(params) {
 
 	const device = text({value: params.get("device") || "", placeholder: "All devices", class: "mono"});
 	const list = el("ol.events", {"aria-label": "Events, newest first"}), none = empty("Nothing yet. Events appear here the moment the hub takes them.");
-	const state = el("p.quiet", {role: "status"}), pause = el("button", {type: "button", "aria-pressed": "false", onclick: () => setPaused(!paused)}, "Pause");
+	const state = el("p.quiet", {role: "status"});
+	const pause = el("button", {type: "button", "aria-pressed": "false", onclick: () => setPaused(!paused)}, "Pause");
 	const clear = el("button", {type: "button", onclick: () => { list.replaceChildren(); held = []; show(); }}, "Clear");
 	let source = null, paused = false, held = [], waiting = [], frame = 0, missed = 0;
 
+	function connection() {
+		if (!source || source.readyState === EventSource.CLOSED)
+			return "Not connected";
+		if (source.readyState === EventSource.CONNECTING)
+			return "Connecting …";
+		return paused ? `Paused, ${held.length}${held.length === SHOWN ? " or more" : ""} new` : "Live";
+	}
 	function show() {
 		none.hidden = list.childElementCount > 0;
-		const connection = !source || source.readyState === EventSource.CLOSED ? "Not connected" : source.readyState === EventSource.CONNECTING ? "Connecting …" : paused ? `Paused, ${held.length}${held.length === SHOWN ? " or more" : ""} new` : "Live";
-
-		state.textContent = `${connection}${missed ? ` · ${missed.toLocaleString()} not shown: more came than a page can show` : ""}`;
+		state.textContent = `${connection()}${missed ? ` · ${missed.toLocaleString()} not shown: more came than a page can show` : ""}`;
 	}
 	function draw() {
 		frame = 0;
@@ -135,7 +144,8 @@ export function telemetryPage(params) {
 	return {
 		title: "Telemetry",
 		actions: el("div.actions", {}, pause, clear),
-		node: el("div", {}, el("form.filters", {role: "search", onsubmit: (e) => e.preventDefault()}, field("Device id", device).row), state, none, list),
+		node: el("div", {}, el("form.filters", {role: "search", onsubmit: (e) => e.preventDefault()}, field("Device id", device).row),
+			state, none, list),
 		leave() {
 			source.close();
 			cancelAnimationFrame(frame);

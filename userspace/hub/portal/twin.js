@@ -2,19 +2,17 @@
 // A twin: tags and desired properties as text, what the device reports beside it.
 import * as api from "./api.js";
 import {el, replace} from "./dom.js";
-import {alertBox, busy, notice, time} from "./ui.js";
+import {alertBox, busy, card, facts, help, notice, time} from "./ui.js";
 import {jsonEditor} from "./editor.js";
 import {sizeProblem, twinLimits, withoutDollar} from "./json.js";
 
 const editable = (twin) => ({tags: twin.tags || {}, properties: {desired: withoutDollar(twin.properties.desired)}});
 
-function facts(twin) {
-	const {desired, reported} = twin.properties;
+function record(twin) {
+	const section = (s) => [`version ${s.$version}, `, time(s.$metadata?.$lastUpdated)];
 
-	return el("dl.facts", {},
-		el("dt", {}, "Desired"), el("dd", {}, `version ${desired.$version}, `, time(desired.$metadata?.$lastUpdated)),
-		el("dt", {}, "Reported"), el("dd", {}, `version ${reported.$version}, `, time(reported.$metadata?.$lastUpdated)),
-		el("dt", {}, "ETag"), el("dd.mono", {}, twin.etag), twin.modelId ? [el("dt", {}, "Model"), el("dd.mono", {}, twin.modelId)] : null);
+	return facts([["Desired", section(twin.properties.desired)], ["Reported", section(twin.properties.reported)],
+		["ETag", twin.etag, "mono"], twin.modelId && ["Model", twin.modelId, "mono"]]);
 }
 
 export async function twinPart(ident) {
@@ -36,7 +34,7 @@ export async function twinPart(ident) {
 	}
 	function showSide() {
 		reported.set(withoutDollar(twin.properties.reported));
-		replace(side, facts(twin));
+		replace(side, record(twin));
 	}
 	async function load() {
 		twin = await api.get(path);
@@ -49,15 +47,18 @@ export async function twinPart(ident) {
 		const force = el("button.small.danger", {type: "button", onclick: () => busy(force, where, () => put(theirs.etag))}, "Replace it by my text");
 
 		text.set(editable(theirs));
-		replace(where, alertBox("bad", el("p", {}, "The twin was changed by somebody else since you loaded it. Your text is not saved; it is still here."), text.node, el("div.actions", {}, take, force)));
+		replace(where, alertBox("bad",
+			el("p", {}, "The twin was changed by somebody else since you loaded it. Your text is not saved; it is still here."),
+			text.node, el("div.actions", {}, take, force)));
 	}
 	async function put(etag) {
 		const doc = editor.value();
 
 		if (doc === undefined)
 			return;
+		const body = {tags: doc.tags || {}, properties: {desired: doc.properties?.desired || {}}};
 		try {
-			twin = (await api.call("PUT", path, {body: {tags: doc.tags || {}, properties: {desired: doc.properties?.desired || {}}}, ifMatch: etag})).doc;
+			twin = (await api.call("PUT", path, {body, ifMatch: etag})).doc;
 		} catch (e) {
 			if (e.status !== 412)
 				throw e;
@@ -69,6 +70,7 @@ export async function twinPart(ident) {
 	}
 	await load();
 	return el("div.columns", {},
-		el("section.card", {}, el("h2", {}, "Editor"), el("p.help", {}, "Saving replaces both sections: what you remove here is removed there."), editor.node, where, el("div.actions", {}, save, again)),
-		el("section.card", {}, el("h2", {}, "As it is at the hub"), side, reported.node));
+		card("Editor", help("Saving replaces both sections: what you remove here is removed there."), editor.node, where,
+			el("div.actions", {}, save, again)),
+		card("As it is at the hub", side, reported.node));
 }

@@ -18,6 +18,7 @@ export function alertBox(kind, ...children) {
 	return el(`div.alert.${kind}`, {role: kind === "bad" ? "alert" : "status"}, ...children);
 }
 
+export const help = (...children) => el("p.help", {}, ...children);
 export const failure = (error, ...more) => alertBox("bad", el("p", {}, error.message), ...more);
 export const empty = (title, ...more) => el("div.empty", {}, el("p.empty-title", {}, title), ...more);
 export const loading = (text = "Loading …") => el("p.loading", {role: "status"}, text);
@@ -159,12 +160,25 @@ export function confirmAction(title, consequences, verb) {
 	});
 }
 
+// A part of a page under a heading of its own.
+export const card = (title, ...children) => el("section.card", {}, el("h2", {}, title), ...children);
+
+// [[name, value, class], ...]; null entries are left out.
+export function facts(list) {
+	return el("dl.facts", {}, list.filter(Boolean).map(([name, value, kind]) => [el("dt", {}, name), el("dd", {class: kind}, value)]));
+}
+
 // --- lists -----------------------------------------------------------------------------------------------------------
 
+export const wide = (title) => ({title, wide: true});
+
+// columns: titles; wide() ones are left out where there is little room, as are their cells of class "wide".
 export function table(caption, columns, rows) {
+	const head = (c) => el("th", {scope: "col", class: c.wide ? "wide" : null}, c.title ?? c);
+
 	return el("div.table", {role: "region", "aria-label": caption, tabindex: "0"}, el("table", {},
 		el("caption.hidden", {}, caption),
-		el("thead", {}, el("tr", {}, columns.map((c) => el("th", {scope: "col", class: c.wide ? "wide" : null}, c.title)))),
+		el("thead", {}, el("tr", {}, columns.map(head))),
 		el("tbody", {}, rows)));
 }
 
