@@ -3,6 +3,7 @@
 
 The hub of this file is the ASan + UBSan build. Two witnesses stay connected the whole time and must work after each case.
 """
+import json
 import os
 import re
 import socket
@@ -41,6 +42,18 @@ def owner(lab):
     return sas_token(parts["SharedAccessKey"], HUB_NAME, policy=parts["SharedAccessKeyName"])
 
 
+def place(lab, n, name):
+    """Where that child may upload a file."""
+    row = lab.children()[n]
+    with lab.inside("hub"):
+        c = hubrest.Https(lab.ca, lab.token(row))
+    status, _, body = c.raw("POST", f"/devices/{row['deviceId']}/files", json.dumps({"blobName": name}))
+    c.close()
+    assert status == 200, body
+    t = json.loads(body)
+    return f"/{t['containerName']}/{t['blobName']}{t['sasToken']}"
+
+
 class Slow:
     """Peers that never finish what they began; opened early, judged last, while everything else goes on."""
 
@@ -52,6 +65,8 @@ class Slow:
         self.head.sendall(b"GET /devices HTTP/1.1\r\nX-Slow: ")
         self.body.sendall(f"PUT /devices/x?{API} HTTP/1.1\r\n{H}Content-Length: 1000\r\n\r\n".encode() + b"{")
         self.mqtt.sendall(b"\x10\x7f\x00\x04MQTT")
+        self.upload = connect(lab, 443).sock
+        self.upload.sendall(f"PUT {place(lab, 0, 'slow')} HTTP/1.1\r\n{H}x-ms-blob-type: BlockBlob\r\nContent-Length: 900000\r\n\r\n".encode())
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +171,31 @@ def test_framing_is_refused_and_the_connection_ends(lab, case):
     assert len(statuses) == 1, f"not one answer: {got[:600]}"
     assert statuses[0] in (want if isinstance(want, tuple) else (want,)), got[:300]
     assert counter(lab, "http_refused_total") == before + 1
+
+
+UPLOADS = {	# headers and body of a PUT to a place that was given, the statuses that are right
+    "length and chunked": ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400,)),
+    "chunk size no number": ("Transfer-Encoding: chunked\r\n\r\nxyz\r\n", (400,)),
+    "chunk longer than its size": ("Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n", (400,)),
+    "chunk size overflow": ("Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n", (400,)),
+    "the largest chunk": ("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nabc", ()),
+    "the largest length": ("Content-Length: 9223372036854775807\r\n\r\nabc", (413,)),
+    "cut": ("Content-Length: 500\r\n\r\nabc", ()),
+    "endless trailer": ("Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n" + "X: y\r\n" * 2000, (400,)),
+}
+
+
+@pytest.mark.parametrize("case", UPLOADS)
+def test_framing_of_uploads(lab, case):
+    """What goes to a file is framed as strictly; nothing of a broken body stays."""
+    text, want = UPLOADS[case]
+    target = place(lab, 1, "framing")
+    before = len(os.listdir(lab.path("hub-data", "blobs")))
+    got = exchange(lab, (f"PUT {target} HTTP/1.1\r\n{H}x-ms-blob-type: BlockBlob\r\n" + text + SMUGGLED).encode(), end=not want)
+    statuses = [int(s) for s in re.findall(rb"HTTP/1\.1 (\d\d\d) ", got)]
+    assert tuple(statuses) == want, got[:300]
+    wait_for("its file to go", 5, lambda: len(os.listdir(lab.path("hub-data", "blobs"))) == before)
+    assert not [b for b in lab.hub_ctl("blob.list") if b["blobName"].endswith("framing")]
 
 
 @pytest.mark.parametrize("part", ["GET /devi", f"GET /devices HTTP/1.1\r\n{H}X: ", f"POST /devices HTTP/1.1\r\n{H}Content-Length: 10\r\n\r\n{{",
@@ -430,6 +470,7 @@ def test_slow_senders_are_ended(slow):
     begin = time.monotonic()
     assert rest_of(slow.head, b"x").startswith(b"HTTP/1.1 408 ")
     assert rest_of(slow.body, b" ").startswith(b"HTTP/1.1 408 ")
+    assert rest_of(slow.upload, b"x").startswith(b"HTTP/1.1 408 ")
     assert rest_of(slow.mqtt, b"x") == b""
     assert rest_of(slow.silent[1]) == b""
     for s in slow.raw:

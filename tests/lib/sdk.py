@@ -15,7 +15,9 @@ VENV = os.path.join(REPO, "build", "venv", "bin", "python")
 def connection_string(row, x509=False):
     """Straight to the hub: the rows of children.json and modules.json name the gateway."""
     module = f";ModuleId={row['moduleId']}" if row.get("moduleId") else ""
-    return f"HostName={HUB_NAME};DeviceId={row['deviceId']}{module};" + ("x509=true" if x509 else f"SharedAccessKey={row['primaryKey']}")
+    gateway = f";GatewayHostName={row['gateway']}" if row.get("gateway") else ""
+    secret = "x509=true" if x509 else f"SharedAccessKey={row['primaryKey']}"
+    return f"HostName={HUB_NAME};DeviceId={row['deviceId']}{module};{secret}{gateway}"
 
 
 def start(lab, language, transport, row, cert=None, **env):

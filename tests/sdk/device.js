@@ -79,6 +79,7 @@ const commands = {
 		await client[c.how](m);
 		return {event: 'settled', how: c.how};
 	},
+	invoke: async (c) => ({event: 'invoked', answer: await client.invokeMethod(c.device, c.params)}),
 	renew: async (c) => { await client.updateSharedAccessSignature(c.sas); return {event: 'renewed'}; },
 	upload: async (c) => {
 		await client.uploadToBlob(c.name, fs.createReadStream(c.file), fs.statSync(c.file).size);
