@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hub's HTTPS device API at wire level: statuses, headers, locks; and the same queues from the service's side."""
 import base64
+import hashlib
 import json
+import os
+import re
 
 import hubrest
 import judge
@@ -280,6 +283,35 @@ def test_send_is_refused_as_the_hub_does(lab, service):
         assert send(service, name, b"x") == 204
     assert send(service, name, b"x") == 403
     assert service.raw("DELETE", f"/devices/{name}/commands")[0] == 200
+
+
+# --- large files ------------------------------------------------------------------------------------------------------------
+
+def memory(lab, what):
+    with open(f"/proc/{lab.status()['pids']['hub']}/status", encoding="ascii") as f:
+        return int(re.search(rf"{what}:\s+(\d+) kB", f.read())[1])
+
+
+def test_large_files_pass_in_little_memory(lab):
+    """Up and down again; the peak is the kernel's own figure."""
+    name, c = device(lab, 2)
+    status, _, body = c.raw("POST", f"/devices/{name}/files", json.dumps({"blobName": "large"}))
+    ticket = json.loads(body)
+    path = f"/{ticket['containerName']}/{ticket['blobName']}{ticket['sasToken']}"
+    part, n = os.urandom(1 << 20), 96
+    with open(f"/proc/{lab.status()['pids']['hub']}/clear_refs", "w", encoding="ascii") as f:
+        f.write("5")	# the peak begins anew
+    before = memory(lab, "VmRSS")
+    assert c.raw("PUT", path, (part for _ in range(n)), {"x-ms-blob-type": "BlockBlob"})[0] == 201
+    c.http.request("GET", path)
+    r, size, digest = c.http.getresponse(), 0, hashlib.sha256()
+    while chunk := r.read(1 << 20):
+        size += len(chunk)
+        digest.update(chunk)
+    assert size == n << 20 and digest.digest() == hashlib.sha256(part * n).digest()
+    assert memory(lab, "VmHWM") - before < 8192
+    lab.hub_ctl("blob.delete", blobName=ticket["blobName"])
+    c.close()
 
 
 # --- what only gateways serve ------------------------------------------------------------------------------------------------

@@ -73,13 +73,13 @@ static int put_message(const json_t *message, struct hf_buf *mem, struct hub_eve
 
 static void set_addresses(struct hub_batch *b)
 {
-	const uint8_t *at = hf_buf_span(&b->mem).ptr;
+	struct hf_span rest = hf_buf_span(&b->mem);
 
 	for (size_t i = 0; i < b->n; i++) {
-		b->parts[i].bag.ptr = at;
-		at += b->parts[i].bag.len;
-		b->parts[i].body.ptr = at;
-		at += b->parts[i].body.len;
+		b->parts[i].bag.ptr = rest.ptr;
+		rest = hf_span_skip(rest, b->parts[i].bag.len);
+		b->parts[i].body.ptr = rest.ptr;
+		rest = hf_span_skip(rest, b->parts[i].body.len);
 	}
 }
 
