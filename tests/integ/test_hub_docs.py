@@ -117,6 +117,15 @@ def test_settings_are_what_the_tool_says(lab):
         assert lab.exec("hub", "holdfast-hub", "serve", "--defaults").stdout in f.read()
 
 
+def test_every_setting_is_documented():
+    with open(os.path.join(REPO, "userspace", "hub", "hub_conf.c"), encoding="utf-8") as f:
+        rows = re.findall(r'ROW\("([^"]+)", \w+, \w+, "([^"]*)",.*?,\s*"([^"]*)"\),', f.read(), re.S)
+    with open(os.path.join(REPO, "docs", "configuration.md"), encoding="utf-8") as f:
+        section = f.read().partition("## holdfast-hub")[2]
+    shown = re.findall(r"^\| `([^`]+)` \| (?:required|-|`([^`]*)`) \| (.*) \|$", section, re.M)
+    assert len(rows) > 15 and shown == rows
+
+
 def test_links_lead_somewhere():
     with open(GUIDE, encoding="utf-8") as f:
         text = f.read()
