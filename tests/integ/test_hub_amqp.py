@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hub's AMQP port as devices use it, link by link: what the SDKs of other languages do and Node does not."""
+import hashlib
 import json
+import ssl
+import subprocess
 import time
 import uuid
 
@@ -127,9 +130,21 @@ def test_plain_ends_with_its_token(lab, connect):
     assert c.closed(15) == "amqp:unauthorized-access"
 
 
-def test_external_wants_a_certificate(lab, connect):
+def test_external_wants_a_certificate(lab, connect, tmp_path):
     with pytest.raises(Closed):
         connect().sasl("EXTERNAL", b"")
+    key, cert = str(tmp_path / "x.key"), str(tmp_path / "x.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-keyout", key, "-out", cert, "-subj", "/CN=x"], check=True, capture_output=True)
+    with open(cert, encoding="ascii") as f:
+        thumb = hashlib.sha1(ssl.PEM_cert_to_DER_cert(f.read())).hexdigest()
+    lab.exec("hub", "holdfast-hub", "device", "create", "-d", "x", "--am", "x509_thumbprint", "--ptp", thumb)
+    c = connect(cert=cert, key=key)
+    c.sasl("EXTERNAL", b"")
+    assert c.open().send(c.sender(EVENTS.format("x")), Message(body=b"x", inferred=True))[0] == "accepted"
+    with pytest.raises(Refused) as e:
+        c.sender(EVENTS.format("dev0"))
+    assert e.value.condition == "amqp:unauthorized-access"
 
 
 def test_bad_tokens_are_answered_with_a_status(lab, connect):
@@ -228,6 +243,28 @@ def test_one_policy_token_serves_all_devices(lab, connect):
     with pytest.raises(Refused) as e:
         c.sender(EVENTS.format("nobody"))
     assert e.value.condition == "amqp:not-found"
+
+
+def test_a_gateway_acts_for_its_children(lab, connect):
+    """By the chain on their links, as long as they are its children."""
+    with open(lab.path("gw.connection-string"), encoding="ascii") as f:
+        key = dict(p.split("=", 1) for p in f.read().strip().split(";"))["SharedAccessKey"]
+    c = connect().open()
+    assert c.cbs(sas_token(key, f"{HUB_NAME}/devices/edge1/modules/%24edgeHub"))[0] == 200
+    chain = {"com.microsoft:auth-chain": "dev0;edge1"}
+    s = c.sender(EVENTS.format("dev0"), properties=chain)
+    assert c.send(s, Message(body=b"for the child", inferred=True))[0] == "accepted"
+    for address, props in ((EVENTS.format("dev0"), None), (EVENTS.format("dev1"), chain)):
+        with pytest.raises(Refused) as e:
+            c.sender(address, properties=props)
+        assert e.value.condition == "amqp:unauthorized-access"
+    lab.exec("hub", "holdfast-hub", "device", "remove-children", "-d", "edge1", "--child-list", "dev0")
+    try:
+        assert c.detached(s) == "amqp:link:detach-forced"
+        with pytest.raises(Refused):
+            c.sender(EVENTS.format("dev0"), properties=chain)
+    finally:
+        lab.exec("hub", "holdfast-hub", "device", "set-parent", "-d", "dev0", "--parent-device-id", "edge1")
 
 
 def test_the_only_identity_of_a_connection_takes_it_along(lab, connect):

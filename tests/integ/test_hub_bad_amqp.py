@@ -172,6 +172,16 @@ FRAMES = {	# after a good open and begin
     "unknown channel": attach(0, "$cbs", channel=77), "unknown handle": transfer(9, 0, message()),
     "flow of an unknown handle": perf(FLOW, ZERO, uint(1), ZERO, uint(1), uint(9)), "detach of an unknown handle": perf(DETACH, uint(9)),
     "end of an unknown session": perf(END, channel=9), "handle in use": attach(0, "$cbs") + attach(0, "$cbs"),
+    "transfer without delivery id": attach(0, "$cbs") + perf(TRANSFER, ZERO, NULL, binary(b"t"), ZERO, FALSE, FALSE),
+    "delivery id of another type": attach(0, "$cbs") + perf(TRANSFER, ZERO, text("1"), binary(b"t")),
+    "delivery id behind the list": attach(0, "$cbs") + frame(0, described(TRANSFER, b"\xc0\x02\x01\x43\x43\x43\x43")),
+    "no delivery id after a message ended": attach(0, "$cbs") + transfer(0, 0, b"\x00S", True) + transfer(0, 0, b"\x77\x40")
+                                            + perf(TRANSFER, ZERO, NULL, NULL, NULL, NULL, TRUE),
+    "no delivery id after an abort": attach(0, "$cbs") + transfer(0, 0, b"\x00S", True) + transfer(0, 0, b"", fields=(NULL, NULL, NULL, TRUE))
+                                     + perf(TRANSFER, ZERO, NULL, NULL, NULL, NULL, TRUE),
+    "no delivery id on a link attached again": attach(0, "$cbs") + transfer(0, 0, b"\x00S", True) + perf(DETACH, ZERO, TRUE)
+                                               + attach(0, "$cbs") + perf(TRANSFER, ZERO, NULL, NULL, NULL, NULL, TRUE),
+    "many unfinished messages": b"".join(perf(TRANSFER, uint(i), uint(i), NULL, NULL, NULL, TRUE) for i in range(80)),
     "transfer to a sender": attach(0, "$cbs", sender=False) + transfer(0, 0, message()),
     "symbol of 2 GiB": frame(0, described(ATTACH, b"\xd0\x00\x00\x00\x0d\x00\x00\x00\x01\xb3\x7f\xff\xff\xff")),
     "cut in a value": frame(0, described(OPEN, b"\xc0\x05\x01\xa1\xff")),

@@ -5,13 +5,15 @@ import os
 import struct
 import time
 
+import amqpwire
 import hubrest
 import judge
 import mqttwire
 import pytest
 from labkit import control
 from labkit.procs import wait_for
-from labkit.world import HUB_NAME
+from labkit.world import HUB_IP, HUB_NAME
+from proton import Message, symbol
 
 pytestmark = pytest.mark.hub
 LAB = {"children": 2}
@@ -143,6 +145,35 @@ def test_connections(lab):
             except mqttwire.Closed:
                 pass	# let in, and taken over before its CONNACK left
     assert set(codes) == {0, 3} and codes.count(3) >= 10
+
+
+def test_amqp(lab):
+    """Telemetry is accepted late, twin requests and tokens get the status of throttling."""
+    row = lab.children()[0]
+    with lab.inside("hub"):
+        clients = [amqpwire.Client(amqpwire.tls(lab.ca, HUB_NAME, HUB_IP)) for _ in range(2)]
+    c, other = (x.open() for x in clients)
+    wait_for("room for a login", 10, lambda: c.cbs(lab.token(row))[0] == 200)
+    s = c.sender(f"/devices/{row['deviceId']}/messages/events")
+    begin = time.monotonic()
+    sent = [c.start(s, Message(body=b"x", inferred=True)) for _ in range(250)]
+    assert {c.outcome(d) for d in sent} == {("accepted", None)} and time.monotonic() - begin >= 1.4
+    out, back = (make(f"/devices/{row['deviceId']}/twin") for make in (c.sender, lambda a: c.receiver(a, credit=500)))
+    m = Message(body=b" ", inferred=True, correlation_id="c")
+    m.annotations = {symbol("operation"): "GET"}
+    for _ in range(150):
+        c.start(out, m)
+    statuses = [c.receive(back)[0].annotations[symbol("status")] for _ in range(150)]
+    assert set(statuses) == {200, 429} and statuses.count(200) >= 100
+    flood = [mqttwire.connect(row["deviceId"], f"{HUB_NAME}/{row['deviceId']}/?{mqttwire.API}", lab.token(row))] * 110
+    others = [lab.hub_client() for _ in flood]
+    for o, login in zip(others, flood):
+        o.send(login)
+    assert other.cbs(lab.token(lab.children()[1]))[0] == 429
+    for o in others:
+        o.close()
+    c.close()
+    other.close()
 
 
 def test_option(lab):

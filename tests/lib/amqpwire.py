@@ -176,7 +176,11 @@ class Client:
             data = b""
         if data:
             self.dispositions += data.count(b"\x00\x53\x15")
-            self.transport.push(data)
+            while data:
+                n = max(1, min(self.transport.capacity(), len(data)))
+                self.transport.push(data[:n])
+                self._events()
+                data = data[n:]
         else:
             self.eof = True
             self.transport.close_tail()

@@ -1,80 +1,226 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Frame borders, performatives, and the message format of transfers (AMQP 1.0 part 2, sections 2.3 and 2.7). What is inside
- * of a performative is left to proton, which sees the same bytes. */
+/* Frame borders, performatives, the fields of transfers (AMQP 1.0 part 2, sections 2.3 and 2.7). Proton sees the same bytes;
+ * here is what it does not tell, passes over in silence, or would abort the process for. */
 #include "amqp/amqp_int.h"
 #include "core/util.h"
 
 #define PROTOCOL_HEADER 0x414d5150u	/* "AMQP": eight bytes that are no frame */
 #define BATCH_FORMAT 0x80013700u
-enum { OPEN = 0x10, TRANSFER = 0x14, CLOSE = 0x18 };
+enum { OPEN = 0x10, BEGIN, ATTACH, FLOW, TRANSFER, DISPOSITION, DETACH, END, CLOSE };
 
 static uint32_t be32(const uint8_t *p)
 {
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-/* Skips one primitive value, one that a transfer has in front of its format. *ret_u: its value if it is a uint. */
-static void skip_value(struct hf_cur *c, uint32_t *ret_u)
+/* --- fields of a performative --------------------------------------------------------------------------------------- */
+
+struct fields {
+	struct hf_cur c;		/* what is left of the list, or of its start in the head */
+	uint32_t n;			/* fields left */
+	bool is_cut;			/* the list goes on behind the head */
+};
+
+static void skip_value(struct hf_cur *c)
 {
-	uint8_t code = hf_cur_u8(c);
+	static const uint8_t fixed[] = { [4] = 0, [5] = 1, [6] = 2, [7] = 4, [8] = 8, [9] = 16 };
+	unsigned described = 1;
+
+	while (described--) {
+		uint8_t code = hf_cur_u8(c), kind = code >> 4;
+
+		if (c->err)
+			return;
+		if (code == 0)
+			described += 2;		/* a descriptor and a value */
+		else if (kind >= 4 && kind <= 9)
+			hf_cur_take(c, fixed[kind]);
+		else if (kind >= 0xa)
+			hf_cur_take(c, kind & 1 ? hf_cur_be32(c) : hf_cur_u8(c));
+		else
+			hf_cur_take(c, SIZE_MAX);
+	}
+}
+
+/* The next field, if it is a uint; false: absent, or of another type. */
+static bool next_uint(struct fields *f, uint32_t *ret_u)
+{
+	uint8_t code = f->n && f->c.in.len ? f->c.in.ptr[0] : 0x40;
 
 	*ret_u = 0;
-	switch (code) {
-	case 0x40: case 0x43: break;			/* null, uint 0 */
-	case 0x52: *ret_u = hf_cur_u8(c); break;
-	case 0x70: *ret_u = hf_cur_be32(c); break;
-	case 0xa0: hf_cur_take(c, hf_cur_u8(c)); break;
-	case 0xb0: hf_cur_take(c, hf_cur_be32(c)); break;
-	default: hf_cur_take(c, SIZE_MAX); break;	/* nothing that belongs here */
+	if (f->n == 0)
+		return false;
+	f->n--;
+	if (code != 0x43 && code != 0x52 && code != 0x70) {
+		skip_value(&f->c);
+		return false;
 	}
+	hf_cur_u8(&f->c);
+	if (code == 0x52)
+		*ret_u = hf_cur_u8(&f->c);
+	else if (code == 0x70)
+		*ret_u = hf_cur_be32(&f->c);
+	return !f->c.err;
 }
 
-static bool is_batch(struct hf_cur fields)
+static bool next_true(struct fields *f)
 {
-	uint32_t value = 0;
+	struct hf_span in = f->c.in;
 
-	for (unsigned i = 0; i < 4; i++)		/* handle, delivery id, delivery tag, message format */
-		skip_value(&fields, &value);
-	return !fields.err && value == BATCH_FORMAT;
+	if (f->n == 0)
+		return false;
+	f->n--;
+	skip_value(&f->c);
+	return in.len >= 1 && (in.ptr[0] == 0x41 || (in.len >= 2 && in.ptr[0] == 0x56 && in.ptr[1] == 1));
 }
 
-/* The performative of an AMQP frame: a list with a descriptor, all of it inside of the frame. Its fields are left in *c. */
-static const char *read_performative(struct hf_cur *c, size_t frame_left, uint64_t *ret_code)
+static void skip_fields(struct fields *f, unsigned n)
 {
-	size_t before = c->in.len, size = 0;
+	for (; n && f->n; n--, f->n--)
+		skip_value(&f->c);
+}
 
-	if (hf_cur_u8(c) != 0)
+/* A list with a descriptor, all of it inside of the frame. head: of the frame's body, size: of all of that. */
+static const char *read_performative(struct hf_span head, size_t size, uint64_t *ret_code, struct fields *ret_f)
+{
+	struct hf_cur c = hf_cur(head);
+	size_t list = 0, used;
+	uint8_t kind;
+
+	if (hf_cur_u8(&c) != 0)
 		return "no performative";
-	*ret_code = hf_cur_u8(c) == 0x53 ? hf_cur_u8(c) : hf_cur_be64(c);
-	switch (hf_cur_u8(c)) {
-	case 0x45: break;
-	case 0xc0: size = hf_cur_u8(c); hf_cur_take(c, 1); size -= size != 0; break;
-	case 0xd0: size = hf_cur_be32(c); hf_cur_take(c, 4); size -= hf_min(size, (size_t)4); break;
-	default: return "a performative is not a list";
+	kind = hf_cur_u8(&c);
+	*ret_code = kind == 0x53 ? hf_cur_u8(&c) : kind == 0x80 ? hf_cur_be64(&c) : 0;
+	if (*ret_code < OPEN || *ret_code > CLOSE)
+		return "unknown performative";
+	kind = hf_cur_u8(&c);
+	ret_f->n = 0;
+	if (kind == 0xc0) {
+		list = hf_cur_u8(&c);
+		ret_f->n = hf_cur_u8(&c);
+		list -= list != 0;
+	} else if (kind == 0xd0) {
+		list = hf_cur_be32(&c);
+		ret_f->n = hf_cur_be32(&c);
+		list -= hf_min(list, (size_t)4);
+	} else if (kind != 0x45) {
+		return "a performative is not a list";
 	}
-	if (c->err || before - c->in.len + size > frame_left)
+	used = head.len - c.in.len;
+	if (c.err || list > size - used)
 		return "a performative is longer than its frame";
-	return *ret_code < OPEN || *ret_code > CLOSE ? "unknown performative" : NULL;
+	ret_f->is_cut = list > c.in.len;
+	ret_f->c = hf_cur(hf_span(c.in.ptr, hf_min(list, c.in.len)));
+	return NULL;
 }
 
-static void judge(struct hf_amqp_frames *f, struct hf_amqp_frame *frame)
+/* --- messages that take several transfers ------------------------------------------------------------------------------ */
+
+static unsigned find_partial(const struct hf_amqp_frames *f, uint16_t channel, uint32_t handle)
 {
-	struct hf_cur c = hf_cur(hf_span(f->head, hf_min(f->got, (uint32_t)sizeof f->head)));
+	unsigned i = 0;
+
+	while (i < f->n_partial && (f->partial[i].channel != channel || f->partial[i].handle != handle))
+		i++;
+	return i;
+}
+
+static void end_partial(struct hf_amqp_frames *f, unsigned i)
+{
+	if (i < f->n_partial)
+		f->partial[i] = f->partial[--f->n_partial];
+}
+
+static void end_partials_of(struct hf_amqp_frames *f, uint16_t channel)
+{
+	for (unsigned i = 0; i < f->n_partial; i++)
+		if (f->partial[i].channel == channel)
+			end_partial(f, i--);
+}
+
+static const char *on_transfer(struct hf_amqp_frames *f, uint16_t channel, struct fields *fields, struct hf_amqp_frame *frame)
+{
+	uint32_t handle, id, format;
+	bool has_id, more, aborted;
+	unsigned at;
+
+	next_uint(fields, &handle);
+	has_id = next_uint(fields, &id);
+	skip_fields(fields, 1);				/* tag */
+	next_uint(fields, &format);
+	skip_fields(fields, 1);				/* settled */
+	more = next_true(fields);
+	skip_fields(fields, 3);				/* receive mode, state, resume */
+	aborted = next_true(fields);
+	if (fields->c.err)
+		return fields->is_cut ? "a transfer with too much in front of its message" : "a malformed transfer";
+	at = find_partial(f, channel, handle);
+	if (at == f->n_partial && !has_id)
+		return "a transfer without delivery id";	/* proton's assertion would end the process */
+	if (!more || aborted) {
+		end_partial(f, at);
+	} else if (at == f->n_partial) {
+		if (at == HF_ARRAY_LEN(f->partial))
+			return "too many messages that are not complete";
+		f->partial[f->n_partial].channel = channel;
+		f->partial[f->n_partial++].handle = handle;
+	}
+	frame->is_transfer = true;
+	frame->is_batch = format == BATCH_FORMAT;
+	return NULL;
+}
+
+/* --- frames --------------------------------------------------------------------------------------------------------------- */
+
+static const char *judge(struct hf_amqp_frames *f, struct hf_amqp_frame *frame)
+{
+	struct hf_span head = hf_span(f->head, hf_min(f->got, (uint32_t)sizeof f->head));
+	uint16_t channel = (uint16_t)(f->head[6] << 8 | f->head[7]);
 	unsigned offset = f->head[4] * 4u;
+	struct fields fields = { 0 };
+	uint32_t handle;
+	const char *error;
 	uint64_t code;
 
-	/* SASL frames, bad offsets and long extended headers are proton's business; frames without a body are heartbeats. */
-	if (be32(f->head) == PROTOCOL_HEADER || f->head[5] != 0 || offset < 8 || offset >= f->size || offset > 64)
-		return;
-	hf_cur_take(&c, offset);
-	frame->error = read_performative(&c, f->size - offset, &code);
-	if (frame->error)
-		return;
-	if (code == OPEN && f->opened)
-		frame->error = "a second open";
-	f->opened |= code == OPEN;
-	frame->is_transfer = code == TRANSFER;
-	frame->is_batch = code == TRANSFER && is_batch(c);
+	if (be32(f->head) == PROTOCOL_HEADER)
+		return NULL;
+	if (f->head[5] == 1) {			/* each mechanism is one step; proton leaks what a second init says */
+		error = f->had_sasl ? "more than one SASL frame" : NULL;
+		f->had_sasl = true;
+		return error;
+	}
+	/* Bad offsets are proton's business; frames without a body are heartbeats. */
+	if (offset < 8 || offset >= f->size)
+		return NULL;
+	if (offset > 64)
+		return "an extended header that nobody has defined";
+	error = read_performative(hf_span_skip(head, offset), f->size - offset, &code, &fields);
+	if (error)
+		return error;
+	switch (code) {
+	case OPEN:
+		error = f->opened ? "a second open" : NULL;
+		f->opened = true;
+		return error;
+	case BEGIN: case END:
+		end_partials_of(f, channel);
+		return NULL;
+	case ATTACH:
+		skip_fields(&fields, 1);		/* name */
+		next_uint(&fields, &handle);
+		if (fields.c.err)
+			return fields.is_cut ? "the name of a link is too long" : "a malformed attach";
+		end_partial(f, find_partial(f, channel, handle));
+		return NULL;
+	case DETACH:
+		next_uint(&fields, &handle);
+		end_partial(f, find_partial(f, channel, handle));
+		return NULL;
+	case TRANSFER:
+		return on_transfer(f, channel, &fields, frame);
+	default:
+		return NULL;
+	}
 }
 
 size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf_amqp_frame *ret_frame)
@@ -95,9 +241,9 @@ size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf
 			f->size = hf_max(f->size, 8u);	/* another protocol: proton will say so */
 		f->started = true;
 	}
-	ret_frame->end = f->got == f->size;
+	ret_frame->end = f->got == f->size && !ret_frame->error;
 	if (ret_frame->end) {
-		judge(f, ret_frame);
+		ret_frame->error = judge(f, ret_frame);
 		f->got = f->size = 0;
 	}
 	return n;

@@ -8,12 +8,14 @@
 #include <proton/engine.h>
 
 /* Follows the frame borders of the input, so that proton gets one frame at a time. Reads the one field of a transfer that
- * proton does not tell, the message format, and finds frames that proton would pass over in silence. */
+ * proton does not tell, the message format, and finds frames that proton must not see. */
 #define HF_AMQP_MAX_FRAME 65536u
 struct hf_amqp_frames {
-	uint8_t head[128];		/* start of the frame under way */
+	uint8_t head[512];		/* start of the frame under way */
 	uint32_t got, size;		/* bytes of it; size 0 = not known yet */
-	bool started, opened;		/* past the protocol header, past open */
+	bool started, had_sasl, opened;	/* past the protocol header, the SASL frame, open */
+	struct { uint16_t channel; uint32_t handle; } partial[64];	/* links amid a message of several transfers */
+	unsigned n_partial;
 };
 struct hf_amqp_frame {			/* what is known at the end of a frame */
 	bool end, is_transfer, is_batch;
