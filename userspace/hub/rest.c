@@ -408,7 +408,7 @@ static bool device_usable(struct rest_req *q)
 	const struct hub_ident *device = i ? hub_ident_find(q->m, hf_span_str(i->device_id)) : NULL;
 
 	if (i && (!device || !device->enabled || !i->enabled))
-		rest_refuse(q, 403, 403012, "DeviceDisabled", "%.200s is disabled", device && device->enabled ? i->id : i->device_id);
+		rest_refuse_device(q, 403, 403012, "DeviceDisabled", "%.200s is disabled", device && device->enabled ? i->id : i->device_id);
 	return q->x != NULL;
 }
 
