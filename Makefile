@@ -38,7 +38,7 @@ LDFLAGS += -pie -pthread -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed $
 LDLIBS  += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -llmdb -lhttp_parser -lwslay -lqpid-proton -lm
 
 # --- programs -------------------------------------------------------------------------------------
-lib_src  := $(sort $(filter-out userspace/app/%,$(wildcard userspace/*/*.c)))
+lib_src  := $(sort $(filter-out userspace/app/%,$(wildcard userspace/*/*.c userspace/*/*/*.c)))
 lib_obj  := $(lib_src:%.c=$(obj)/%.o) $(obj)/portal_files.o
 programs := $(out)/holdfastd $(out)/holdfastctl $(out)/holdfast-hub
 bpf_skel := $(patsubst bpf/%.bpf.c,$(obj)/%.skel.h,$(wildcard bpf/*.bpf.c))
@@ -63,8 +63,8 @@ $(obj)/%.o: %.c | $(bpf_skel)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # --- the portal's pages: into read-only data, as they are ------------------------------------------------
-portal_files := $(sort $(wildcard $(addprefix userspace/hub/portal/*.,html css js svg)))
-$(obj)/portal_files.c: scripts/embed userspace/hub/portal $(portal_files)
+portal_files := $(sort $(wildcard $(addprefix userspace/hub/portal/pages/*.,html css js svg)))
+$(obj)/portal_files.c: scripts/embed userspace/hub/portal/pages $(portal_files)
 	$(call say,EMBED,$@)
 	@mkdir -p $(@D)
 	$(Q)scripts/embed $(portal_files) > $@.tmp && mv $@.tmp $@

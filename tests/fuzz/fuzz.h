@@ -2,7 +2,7 @@
 /* fuzz.h - what every tests/fuzz/fuzz_X.c defines, and a model for those that want one.
  * Built as libFuzzer program (BUILD=fuzz) and, in the other flavours, with replay.c. */
 #pragma once
-#include "hub/model.h"
+#include "hub/model/model.h"
 #include "net/conn.h"
 
 #include <stddef.h>

@@ -6,8 +6,8 @@
 #include "core/log.h"
 #include "core/util.h"
 #include "fuzz.h"
-#include "hub/amqp.h"
-#include "hub/clients.h"
+#include "hub/amqp/amqp.h"
+#include "hub/model/clients.h"
 #include "net/listener.h"
 
 #include <stdlib.h>

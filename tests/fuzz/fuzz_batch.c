@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Batches of the HTTPS device API, and their properties on the way back into headers. */
 #include "fuzz.h"
-#include "hub/batch.h"
-#include "hub/props.h"
+#include "hub/rest/batch.h"
+#include "hub/model/props.h"
 
 #include <holdfast/err.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The XML of Put Block List. */
 #include "fuzz.h"
-#include "hub/blocklist.h"
+#include "hub/blob/blocklist.h"
 
 #include <holdfast/err.h>
 

@@ -5,7 +5,7 @@
 #include "core/log.h"
 #include "core/util.h"
 #include "fuzz.h"
-#include "hub/dev.h"
+#include "hub/mqtt/dev.h"
 #include "hub/metrics.h"
 #include "mqtt/mqtt_codec.h"
 #include "net/listener.h"

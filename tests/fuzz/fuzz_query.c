@@ -3,8 +3,8 @@
  * also read as a condition alone. */
 #include "core/util.h"
 #include "fuzz.h"
-#include "hub/jobs.h"
-#include "hub/query.h"
+#include "hub/jobs/jobs.h"
+#include "hub/query/query.h"
 
 #include <holdfast/err.h>
 

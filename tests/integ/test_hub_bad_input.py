@@ -220,7 +220,7 @@ def test_no_tls(lab, port):
 # --- HTTPS: what requests say -----------------------------------------------------------------------------------------------
 
 def routes():
-    """Every endpoint of userspace/hub/rest.c."""
+    """Every endpoint of userspace/hub/rest/rest.c."""
     with open(os.path.join(REPO, "userspace", "hub", "rest.c"), encoding="utf-8") as f:
         found = re.findall(r'^\t\{ "([A-Z]+)", "([^"]+)",', f.read(), re.M)
     assert len(found) > 25

@@ -2,7 +2,7 @@
 /* A hub's model in a fresh folder, and its loop run until something holds. For unit tests. */
 #pragma once
 #include "core/util.h"
-#include "hub/model.h"
+#include "hub/model/model.h"
 
 #include <stdio.h>
 #include <unistd.h>

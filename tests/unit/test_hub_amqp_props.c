@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Stored property bags as AMQP messages and back, through the wire format. */
 #include "core/util.h"
-#include "hub/amqp_props.h"
+#include "hub/amqp/amqp_props.h"
 
 #include <holdfast/err.h>
 

@@ -2,9 +2,9 @@
 /* Uploads, blobs and blocks in the model: what commits, what time ends, what a start finds and removes. */
 #include "core/clock.h"
 #include "core/util.h"
-#include "hub/blob.h"
-#include "hub/blocklist.h"
-#include "hub/feedback.h"
+#include "hub/blob/blob.h"
+#include "hub/blob/blocklist.h"
+#include "hub/model/feedback.h"
 
 #include <dirent.h>
 #include <errno.h>

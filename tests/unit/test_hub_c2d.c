@@ -2,8 +2,8 @@
 /* Messages to devices: locks, counts, lives, what a restart keeps, and the feedback about all of it. */
 #include "core/clock.h"
 #include "core/util.h"
-#include "hub/feedback.h"
-#include "hub/model.h"
+#include "hub/model/feedback.h"
+#include "hub/model/model.h"
 
 #include <holdfast/err.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Automatic configurations: documents and etags, whom they reach, what wins, layers of deployments, metrics, restart. */
-#include "hub/configs.h"
-#include "hub/content.h"
-#include "hub/query.h"
+#include "hub/jobs/configs.h"
+#include "hub/model/content.h"
+#include "hub/query/query.h"
 
 #include <holdfast/err.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The MQTT head: what would take too long to wait for. */
-#include "hub/dev_int.h"
+#include "hub/mqtt/dev_int.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Start positions of readers of events. */
 #include "core/util.h"
-#include "hub/eh_position.h"
+#include "hub/amqp/eh_position.h"
 
 #include <holdfast/err.h>
 

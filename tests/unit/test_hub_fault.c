@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Fault rules of the emulator: what is valid, whom they hit, how often, and when they end. */
 #include "core/util.h"
-#include "hub/fault.h"
+#include "hub/fault/fault.h"
 
 #include <holdfast/err.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Scheduled jobs: what they do to whom, their states and times, and that a restart loses and repeats nothing. */
 #include "core/clock.h"
-#include "hub/jobs.h"
-#include "hub/query.h"
+#include "hub/jobs/jobs.h"
+#include "hub/query/query.h"
 
 #include <holdfast/err.h>
 

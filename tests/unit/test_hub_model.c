@@ -2,7 +2,7 @@
 /* The emulator's model: registry rules, twins, events, C2D, methods, and what survives kill -9. */
 #include "core/clock.h"
 #include "core/util.h"
-#include "hub/model.h"
+#include "hub/model/model.h"
 
 #include <holdfast/err.h>
 

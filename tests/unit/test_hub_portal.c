@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Sessions of the portal: tokens, ends, bounds, failed logins; the key that works once; the switch among the fault rules. */
 #include "core/util.h"
-#include "hub/fault.h"
-#include "hub/portal.h"
-#include "hub/portal_files.h"
-#include "hub/portal_session.h"
+#include "hub/fault/fault.h"
+#include "hub/portal/portal.h"
+#include "hub/portal/portal_files.h"
+#include "hub/portal/portal_session.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -197,7 +197,7 @@ static void the_files_are_whole(void **state)
 		hf_autobuf struct hf_buf text = HF_BUF_INIT(1 << 20);
 		char path[256];
 
-		snprintf(path, sizeof path, "userspace/hub/portal/%s", f->name);
+		snprintf(path, sizeof path, "userspace/hub/portal/pages/%s", f->name);
 		if (access(path, R_OK) != 0)
 			continue;	/* started elsewhere */
 		assert_int_equal(hf_read_file(path, 1 << 20, &text), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The query language: what matches, what it yields, pages, and what is refused. */
 #include "core/util.h"
-#include "hub/query.h"
+#include "hub/query/query.h"
 
 #include <holdfast/err.h>
 

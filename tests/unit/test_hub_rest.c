@@ -3,7 +3,7 @@
 #include "auth/sas.h"
 #include "core/clock.h"
 #include "core/util.h"
-#include "hub/rest.h"
+#include "hub/rest/rest.h"
 #include "net/listener.h"
 
 #include <holdfast/err.h>

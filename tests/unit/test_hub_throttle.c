@@ -3,9 +3,9 @@
 #include "core/clock.h"
 #include "core/metric.h"
 #include "core/util.h"
-#include "hub/fault_run.h"
+#include "hub/fault/fault_run.h"
 #include "hub/metrics.h"
-#include "hub/model_int.h"
+#include "hub/model/model_int.h"
 
 #include <holdfast/err.h>
 

@@ -2,7 +2,7 @@
 /* hub/auth.h - who may do what, for every head: tokens become claims, claims and certificates are held against
  * identities (iothub-protocol 6, 8.2). Functions that judge return NULL for yes, else a static reason. */
 #pragma once
-#include "hub/model.h"
+#include "hub/model/model.h"
 #include "tls/tls.h"
 
 /* What one valid token says. */
