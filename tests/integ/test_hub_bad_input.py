@@ -221,7 +221,7 @@ def test_no_tls(lab, port):
 
 def routes():
     """Every endpoint of userspace/hub/rest/rest.c."""
-    with open(os.path.join(REPO, "userspace", "hub", "rest.c"), encoding="utf-8") as f:
+    with open(os.path.join(REPO, "userspace", "hub", "rest", "rest.c"), encoding="utf-8") as f:
         found = re.findall(r'^\t\{ "([A-Z]+)", "([^"]+)",', f.read(), re.M)
     assert len(found) > 25
     return found
