@@ -318,6 +318,33 @@ int hf_cursor_last(struct hf_cursor *c, struct hf_span *ret_key, struct hf_span 
 	return step(c, &k, MDB_LAST, ret_key, ret_value);
 }
 
+int hf_txn_each(struct hf_txn *txn, hf_table_t t, hf_each_fn fn, void *arg)
+{
+	struct hf_cursor *cur;
+	struct hf_span key, value;
+	int at, r = hf_cursor_open(txn, t, &cur);
+
+	if (r != 0)
+		return r;
+	at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
+	for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value))
+		r = fn(arg, key, value);
+	hf_cursor_close(&cur);
+	return r != 0 || at == HF_ENOTFOUND ? r : at;
+}
+
+int hf_db_each(struct hf_db *db, hf_table_t t, hf_each_fn fn, void *arg)
+{
+	struct hf_txn *txn;
+	int r = hf_txn_begin(db, false, &txn);
+
+	if (r != 0)
+		return r;
+	r = hf_txn_each(txn, t, fn, arg);
+	hf_txn_abort(&txn);
+	return r;
+}
+
 int hf_cursor_del(struct hf_cursor *c)
 {
 	if (c->txn->err)

@@ -44,6 +44,10 @@ int hf_cursor_seek(struct hf_cursor *cur, struct hf_span key, struct hf_span *re
 int hf_cursor_next(struct hf_cursor *cur, struct hf_span *ret_key, struct hf_span *ret_value);
 int hf_cursor_prev(struct hf_cursor *cur, struct hf_span *ret_key, struct hf_span *ret_value);
 int hf_cursor_last(struct hf_cursor *cur, struct hf_span *ret_key, struct hf_span *ret_value);
+/* Calls fn for each entry in order; stops at its first non-zero result and returns that. fn changes nothing here. */
+typedef int (*hf_each_fn)(void *arg, struct hf_span key, struct hf_span value);
+int hf_txn_each(struct hf_txn *txn, hf_table_t t, hf_each_fn fn, void *arg);
+int hf_db_each(struct hf_db *db, hf_table_t t, hf_each_fn fn, void *arg);	/* in a read transaction of its own */
 int hf_cursor_del(struct hf_cursor *cur);	/* the current entry; next() then goes to its successor */
 
 struct hf_db_usage { size_t page_size, map_pages, used_pages, free_pages; };

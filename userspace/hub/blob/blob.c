@@ -435,8 +435,9 @@ struct scan {
 	void *arg;
 };
 
-static int scan_one(const struct scan *s, struct hf_span value)
+static int scan_one(void *arg, struct hf_span key, struct hf_span value)
 {
+	const struct scan *s = arg;
 	hf_autofree char *name = NULL;
 	struct hf_span text, rest;
 	struct hub_blob blob;
@@ -444,6 +445,7 @@ static int scan_one(const struct scan *s, struct hf_span value)
 	struct hf_cur c;
 	int r = parse(value, &blob, &text, &rest);
 
+	(void)key;
 	c = hf_cur(rest);
 	for (unsigned i = 0; r == 0 && s->known && i < blob.n_parts; i++)
 		r = next_part(&c, &part) ? keep(s->known, part.file, part.size) : HF_ECORRUPT;
@@ -457,24 +459,9 @@ static int scan_one(const struct scan *s, struct hf_span value)
 	return name ? 0 : -ENOMEM;
 }
 
-static int scan(const struct scan *s)
+static int scan(struct scan *s)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(s->m->state, false, &txn);
-
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_BLOB, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value))
-			r = scan_one(s, value);
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
-	return r;
+	return hf_db_each(s->m->state, HUB_T_BLOB, scan_one, s);
 }
 
 void hub_blob_list(struct hub_model *m, void (*fn)(void *arg, const char *name, const struct hub_blob *blob), void *arg)

@@ -276,8 +276,9 @@ bool hub_blocks_step(struct hub_model *m)
 	return !hf_list_empty(&m->blobs->waiting_order);
 }
 
-static int load_one(struct hub_model *m, struct hf_span key, struct hf_span value)
+static int load_one(void *arg, struct hf_span key, struct hf_span value)
 {
+	struct hub_model *m = arg;
 	struct hf_cur c = hf_cur(value);
 	struct block block = { .file = hub_key_seq(key) }, old;
 	int64_t when_ms = (int64_t)hf_cur_le64(&c);
@@ -296,21 +297,8 @@ static int load_one(struct hub_model *m, struct hf_span key, struct hf_span valu
 
 int hub_blocks_load(struct hub_model *m, int (*keep)(void *arg, uint64_t file, uint64_t size), void *arg)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(m->state, false, &txn);
+	int r = hf_db_each(m->state, HUB_T_BLOCK, load_one, m);
 
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_BLOCK, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value))
-			r = load_one(m, key, value);
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
 	for (struct hf_list *pos = m->blobs->waiting_order.next; pos != &m->blobs->waiting_order; pos = pos->next) {
 		const struct hub_waiting *w = hf_container_of(pos, struct hub_waiting, node);
 

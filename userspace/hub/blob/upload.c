@@ -270,8 +270,9 @@ bool hub_uploads_step(struct hub_model *m)
 
 /* --- start ---------------------------------------------------------------------------------------------------- */
 
-static int load_one(struct hub_model *m, struct hf_span key, struct hf_span value)
+static int load_one(void *arg, struct hf_span key, struct hf_span value)
 {
+	struct hub_model *m = arg;
 	struct hf_cur c = hf_cur(value);
 	int64_t expiry = (int64_t)hf_cur_le64(&c);
 	struct hf_span device = hf_cur_take(&c, hf_cur_le32(&c));
@@ -312,21 +313,8 @@ static int sort(struct hub_model *m)
 
 int hub_uploads_load(struct hub_model *m)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(m->state, false, &txn);
+	int r = hf_db_each(m->state, HUB_T_UPLOAD, load_one, m);
 
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_UPLOAD, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value))
-			r = load_one(m, key, value);
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
 	return r == 0 ? sort(m) : r;
 }
 

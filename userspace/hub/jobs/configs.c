@@ -245,27 +245,19 @@ static int load_one(struct hub_configs *c, struct hf_span key, struct hf_span va
 	return r;
 }
 
-int hub_configs_load(struct hub_configs *c)
+static int load_record(void *arg, struct hf_span key, struct hf_span value)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(c->m->state, false, &txn);
+	int r = load_one(arg, key, value);
 
 	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_CONFIG, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value)) {
-			r = load_one(c, key, value);
-			if (r != 0)
-				hf_log(HF_LOG_ERR, "hub.load", "configuration %.*s: %s", (int)key.len, (const char *)key.ptr,
-				       hf_strerror(r));
-		}
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
+		hf_log(HF_LOG_ERR, "hub.load", "configuration %.*s: %s", (int)key.len, (const char *)key.ptr, hf_strerror(r));
+	return r;
+}
+
+int hub_configs_load(struct hub_configs *c)
+{
+	int r = hf_db_each(c->m->state, HUB_T_CONFIG, load_record, c);
+
 	hub_configs_sweep(c);		/* what was left undone; a status whose configuration is gone */
 	return r;
 }

@@ -329,26 +329,27 @@ static int load_one(struct hub_jobs *jobs, struct hf_txn *txn, struct hf_span ke
 	return r;
 }
 
+struct load { struct hub_jobs *jobs; struct hf_txn *txn; };
+
+static int load_record(void *arg, struct hf_span key, struct hf_span value)
+{
+	const struct load *l = arg;
+	int r = load_one(l->jobs, l->txn, key, value);
+
+	if (r != 0)
+		hf_log(HF_LOG_ERR, "hub.load", "job %.*s: %s", (int)key.len, (const char *)key.ptr, hf_strerror(r));
+	return r;
+}
+
 int hub_jobs_load(struct hub_jobs *jobs)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
 	struct hf_txn *txn;
 	uint64_t last = 0;
-	int at, r = hf_txn_begin(jobs->m->state, false, &txn);
+	int r = hf_txn_begin(jobs->m->state, false, &txn);
 
 	if (r != 0)
 		return r;
-	r = hf_cursor_open(txn, HUB_T_JOB, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value)) {
-			r = load_one(jobs, txn, key, value);
-			if (r != 0)
-				hf_log(HF_LOG_ERR, "hub.load", "job %.*s: %s", (int)key.len, (const char *)key.ptr, hf_strerror(r));
-		}
-		hf_cursor_close(&cur);
-	}
+	r = hf_txn_each(txn, HUB_T_JOB, load_record, &(struct load){ jobs, txn });
 	hf_txn_abort(&txn);
 	if (r == 0)
 		r = hub_results_last_seq(jobs, &last);

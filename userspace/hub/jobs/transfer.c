@@ -135,28 +135,18 @@ static int load_one(struct hub_transfers *t, struct hf_span key, struct hf_span 
 	return r;
 }
 
-int hub_transfers_load(struct hub_transfers *t)
+static int load_record(void *arg, struct hf_span key, struct hf_span value)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(t->m->state, false, &txn);
+	int r = load_one(arg, key, value);
 
 	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_TRANSFER, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value)) {
-			r = load_one(t, key, value);
-			if (r != 0)
-				hf_log(HF_LOG_ERR, "hub.load", "import or export %.*s: %s", (int)key.len, (const char *)key.ptr,
-				       hf_strerror(r));
-		}
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
+		hf_log(HF_LOG_ERR, "hub.load", "import or export %.*s: %s", (int)key.len, (const char *)key.ptr, hf_strerror(r));
 	return r;
+}
+
+int hub_transfers_load(struct hub_transfers *t)
+{
+	return hf_db_each(t->m->state, HUB_T_TRANSFER, load_record, t);
 }
 
 /* --- requests ----------------------------------------------------------------------------------------------------- */

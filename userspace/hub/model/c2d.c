@@ -108,8 +108,9 @@ static void link_item(struct hub_model *m, struct hub_entry *e, struct hub_c2d_i
 	hub_model_tick(m);
 }
 
-static int load_one(struct hub_model *m, struct hf_span key, struct hf_span value)
+static int load_one(void *arg, struct hf_span key, struct hf_span value)
 {
+	struct hub_model *m = arg;
 	struct hf_cur c = hf_cur(value), k = hf_cur(hf_span_skip(key, key.len < 8 ? 0 : key.len - 8));
 	struct hub_entry *e = key.len > 9 ? hub_entry_find(m, hf_span(key.ptr, key.len - 9)) : NULL;
 	struct hub_c2d msg = { .seq = hf_cur_be64(&k) };
@@ -141,22 +142,7 @@ static int load_one(struct hub_model *m, struct hf_span key, struct hf_span valu
 
 int hub_c2d_load(struct hub_model *m)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(m->state, false, &txn);
-
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_C2D, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value))
-			r = load_one(m, key, value);
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
-	return r;
+	return hf_db_each(m->state, HUB_T_C2D, load_one, m);
 }
 
 int hub_c2d_enqueue(struct hub_model *m, struct hub_entry *e, const struct hub_c2d *msg)

@@ -146,8 +146,9 @@ int hub_feedback_outcome(struct hub_model *m, const struct hub_ident *device, co
 	return r;
 }
 
-static int load_one(struct hub_model *m, struct hf_span key, struct hf_span value)
+static int load_one(void *arg, struct hf_span key, struct hf_span value)
 {
+	struct hub_model *m = arg;
 	struct hf_cur k = hf_cur(key), c = hf_cur(value);
 	uint8_t kind = hf_cur_u8(&k);
 	uint64_t seq = hf_cur_be64(&k);
@@ -172,22 +173,7 @@ static int load_one(struct hub_model *m, struct hf_span key, struct hf_span valu
 
 int hub_feedback_load(struct hub_model *m)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(m->state, false, &txn);
-
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_FEEDBACK, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value))
-			r = load_one(m, key, value);
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
-	return r;
+	return hf_db_each(m->state, HUB_T_FEEDBACK, load_one, m);
 }
 
 void hub_feedback_init(struct hub_model *m)

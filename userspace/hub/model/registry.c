@@ -339,37 +339,31 @@ static int load_one(struct hub_model *m, const json_t *o)
 	return r;
 }
 
+struct load { struct hub_model *m; bool modules; };
+
+static int load_record(void *arg, struct hf_span key, struct hf_span value)
+{
+	const struct load *l = arg;
+	json_t *o;
+	int r;
+
+	if ((memchr(key.ptr, '/', key.len) != NULL) != l->modules)
+		return 0;
+	o = json_loadb((const char *)value.ptr, value.len, 0, NULL);
+	r = o ? load_one(l->m, o) : HF_ECORRUPT;
+	if (r != 0)
+		hf_log(HF_LOG_ERR, "hub.load", "identity %.*s: %s", (int)key.len, (const char *)key.ptr, hf_strerror(r));
+	json_decref(o);
+	return r;
+}
+
 /* Devices sort before nothing in particular, so modules come in a second walk. */
 int hub_registry_load(struct hub_model *m)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int r = hf_txn_begin(m->state, false, &txn);
+	int r = hf_db_each(m->state, HUB_T_IDENT, load_record, &(struct load){ m, false });
 
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_IDENT, &cur);
-	for (int modules = 0; r == 0 && modules < 2; modules++) {
-		int at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value)) {
-			json_t *o;
-
-			if ((memchr(key.ptr, '/', key.len) != NULL) != (modules == 1))
-				continue;
-			o = json_loadb((const char *)value.ptr, value.len, 0, NULL);
-			r = o ? load_one(m, o) : HF_ECORRUPT;
-			if (r != 0)
-				hf_log(HF_LOG_ERR, "hub.load", "identity %.*s: %s", (int)key.len,
-				       (const char *)key.ptr, hf_strerror(r));
-			json_decref(o);
-		}
-		if (r == 0 && at != HF_ENOTFOUND)
-			r = at;
-	}
-	hf_cursor_close(&cur);
-	hf_txn_abort(&txn);
+	if (r == 0)
+		r = hf_db_each(m->state, HUB_T_IDENT, load_record, &(struct load){ m, true });
 	for (size_t i = 0; r == 0 && i < m->n_devices; i++) {
 		struct hub_entry *parent = hub_scope_owner(m, m->devices[i]->ident.parent_scope);
 

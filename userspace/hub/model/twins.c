@@ -128,32 +128,22 @@ static int load_one(struct hub_entry *e, json_t *o)
 	return 0;
 }
 
+static int load_record(void *arg, struct hf_span key, struct hf_span value)
+{
+	struct hub_model *m = arg;
+	struct hub_entry *e = hub_entry_find(m, key);
+	json_t *o = e ? json_loadb((const char *)value.ptr, value.len, 0, NULL) : NULL;
+	int r = !e ? 0 : o ? load_one(e, o) : HF_ECORRUPT;
+
+	if (e && r == 0)
+		m->twin_etag = hf_max(m->twin_etag, e->twin.etag);
+	json_decref(o);
+	return r;
+}
+
 int hub_twin_load(struct hub_model *m)
 {
-	struct hf_cursor *cur = NULL;
-	struct hf_span key, value;
-	struct hf_txn *txn;
-	int at, r = hf_txn_begin(m->state, false, &txn);
-
-	if (r != 0)
-		return r;
-	r = hf_cursor_open(txn, HUB_T_TWIN, &cur);
-	if (r == 0) {
-		at = hf_cursor_seek(cur, hf_span("", 1), &key, &value);
-		for (; at == 0 && r == 0; at = hf_cursor_next(cur, &key, &value)) {
-			struct hub_entry *e = hub_entry_find(m, key);
-			json_t *o = json_loadb((const char *)value.ptr, value.len, 0, NULL);
-
-			if (e)
-				r = o ? load_one(e, o) : HF_ECORRUPT;
-			if (e && r == 0)
-				m->twin_etag = hf_max(m->twin_etag, e->twin.etag);
-			json_decref(o);
-		}
-		hf_cursor_close(&cur);
-	}
-	hf_txn_abort(&txn);
-	return r;
+	return hf_db_each(m->state, HUB_T_TWIN, load_record, m);
 }
 
 /* --- views ------------------------------------------------------------------------------------------------ */
