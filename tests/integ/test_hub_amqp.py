@@ -561,17 +561,17 @@ def test_faults_on_telemetry(lab, connect, fault):
     assert c.outcome(say("rejected")) == ("rejected", "com.microsoft:timeout")
     fault("telemetry", "throttle", count=1)
     assert c.outcome(say("throttled")) == ("rejected", "com.microsoft:device-container-throttled")
-    fault("telemetry", "delay=300", count=1)
+    fault("telemetry", "delay=2500", count=1)
     began = time.monotonic()
     first, second = say("delayed"), say("behind")
     assert bodies(lab, start) == []
-    assert c.outcome(first)[0] == "accepted" and time.monotonic() - began >= 0.3
+    assert c.outcome(first)[0] == "accepted" and time.monotonic() - began >= 2.5
     assert c.outcome(second)[0] == "accepted"
-    fault("telemetry", "ack-late=300", count=1)
+    fault("telemetry", "ack-late=2500", count=1)
     began = time.monotonic()
     late = say("late")
     wait_for("it to be stored before it is answered", 5, lambda: bodies(lab, start)[-1] == "late")
-    assert c.outcome(late)[0] == "accepted" and time.monotonic() - began >= 0.3
+    assert c.outcome(late)[0] == "accepted" and time.monotonic() - began >= 2.5
     fault("telemetry", "ack-twice", count=1)
     seen, twice = c.dispositions, say("twice")
     c.pump(lambda: twice.settled)
