@@ -38,7 +38,7 @@ struct rest_req {
 };
 typedef void (*rest_handler)(struct rest_req *q);
 
-/* Answers. Each ends the request. doc is taken; headers: complete lines or NULL. */
+/* rest_reply.c: answers. Each ends the request. doc is taken; headers: complete lines or NULL. */
 void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers);
 void rest_error(struct rest_req *q, const struct hub_error *err);
 /* As rest_error, counted and logged: for jobs, configurations and their like. */
@@ -52,6 +52,12 @@ void rest_committed(struct rest_req *q, int status, json_t *doc, const char *hea
 /* Document of an error: Message holds "ErrorCode:NAME;text", or JSON with the number when `nested`. */
 json_t *rest_error_doc(const struct hub_error *err, bool nested);
 const struct hub_ident *rest_ident(struct rest_req *q);	/* of the path; NULL: 404 was answered */
+void rest_replies_stop(struct hub_rest *rest);
+
+/* rest_auth.c: may this request do what asks for `rights`? NULL: yes, and q says who asks; else why not. */
+const char *rest_authorize(struct rest_req *q, unsigned rights);
+
+/* rest.c */
 const char *rest_if_match(const struct rest_req *q);	/* NULL when absent */
 /* Number in a query parameter; dflt when absent, -1 when not a number in [0, max]. */
 int64_t rest_number(struct rest_req *q, const char *name, int64_t max, int64_t dflt);
@@ -69,6 +75,8 @@ enum rest_kind {
 bool rest_gate(struct rest_req *q, enum rest_kind kind);
 
 /* --- routes --- */
+/* Beside the policy rights of auth.h: which device tokens will do, and that the body is not JSON. */
+enum { REST_SCOPE_CALLER = 16, REST_DEVICE_TOKEN = 32, REST_RAW_BODY = 64 };
 struct rest_route {
 	const char *method, *path;	/* {D} and {M} stand for a device and a module */
 	unsigned rights;		/* one of them is enough */
