@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Uploads, blobs and blocks in the model: what commits, what time ends, what a start finds and removes. */
 #include "core/clock.h"
+#include "core/metric.h"
 #include "core/util.h"
 #include "hub/blob/blob.h"
 #include "hub/blob/blocklist.h"
+#include "hub/metrics.h"
 #include "hub/model/feedback.h"
 
 #include <dirent.h>
@@ -277,6 +279,37 @@ static void test_bounds(void **state)
 	commit(w);
 }
 
+/* A block may stand in a list more than once; its file is one, and is paid for once. */
+static void test_block_named_twice(void **state)
+{
+	struct world *w = *state;
+	const int64_t before = hf_metric_get(HUB_M_BLOB_BYTES);
+	struct hub_file f;
+	struct hub_blob blob;
+
+	put_block(w, "d/x", "YQ==", "ab");
+	commit(w);
+	const int64_t one = hf_metric_get(HUB_M_BLOB_BYTES) - before;
+
+	assert_true(one > 0);
+	assert_int_equal(put_list(w, "d/x", "<BlockList><Latest>YQ==</Latest><Latest>YQ==</Latest><Latest>YQ==</Latest></BlockList>"), 0);
+	commit(w);
+	assert_content(w, "d/x", 0, "ababab");
+	assert_int_equal(hf_metric_get(HUB_M_BLOB_BYTES) - before, one);
+	reopen(w);
+	assert_int_equal(hf_metric_get(HUB_M_BLOB_BYTES), one);
+	f = file(w, "cd");
+	assert_int_equal(hub_blob_put(w->m, "d/x", "", &f, &blob), 0);
+	commit(w);
+	assert_int_equal(files(w, false), 1);
+	assert_int_equal(hf_metric_get(HUB_M_BLOB_BYTES), one);
+	assert_int_equal(hub_blob_delete(w->m, "d/x"), 0);
+	commit(w);
+	assert_int_equal(hf_metric_get(HUB_M_BLOB_BYTES), 0);
+	f = file(w, "there is room");
+	hub_file_discard(w->m, &f);
+}
+
 static void test_uploads(void **state)
 {
 	struct world *w = *state;
@@ -366,6 +399,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_blocks_survive_and_expire, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_start_removes_what_nobody_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_block_named_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_uploads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_signatures, setup, teardown),
 	};

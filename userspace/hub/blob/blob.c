@@ -97,9 +97,12 @@ static void remove_file(struct hub_model *m, uint64_t id, uint64_t size)
 {
 	char name[FILE_NAME];
 
-	if (unlinkat(m->blobs->dir, file_name(id, name), 0) != 0 && errno != ENOENT) {
-		disk_error(errno);
-		return;		/* the bytes are still there: they stay charged until the next start */
+	if (unlinkat(m->blobs->dir, file_name(id, name), 0) != 0) {
+		/* A blob may name a file twice: the second time it is gone, and was paid back. Else the bytes are still there
+		 * and stay charged until the next start. */
+		if (errno != ENOENT)
+			disk_error(errno);
+		return;
 	}
 	set_used(m->blobs, m->blobs->used - hub_file_charge(size));
 }
@@ -141,6 +144,7 @@ void hub_removal_free(struct hub_removal *r)
 	free(r);
 }
 
+/* Of numbers, and of what begins with one. */
 static int by_id(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -408,7 +412,9 @@ int hub_blob_delete(struct hub_model *m, const char *name)
 
 /* --- start ------------------------------------------------------------------------------------------------ */
 
-struct known { uint64_t *ids; size_t n, cap; uint64_t used; };
+/* What records name; a file as often as they do. */
+struct stored { uint64_t file, size; };
+struct known { struct stored *at; size_t n, cap; };
 
 static int keep(void *arg, uint64_t file, uint64_t size)
 {
@@ -416,15 +422,14 @@ static int keep(void *arg, uint64_t file, uint64_t size)
 
 	if (k->n == k->cap) {
 		size_t cap = k->cap ? 2 * k->cap : 256;
-		uint64_t *ids = realloc(k->ids, cap * sizeof *ids);
+		struct stored *at = realloc(k->at, cap * sizeof *at);
 
-		if (!ids)
+		if (!at)
 			return -ENOMEM;
-		k->ids = ids;
+		k->at = at;
 		k->cap = cap;
 	}
-	k->ids[k->n++] = file;
-	k->used += hub_file_charge(size);
+	k->at[k->n++] = (struct stored){ file, size };
 	return 0;
 }
 
@@ -488,7 +493,7 @@ static int sweep(struct hub_model *m, const struct known *known)
 	while ((e = readdir(dir))) {
 		uint64_t id = strtoull(e->d_name, NULL, 16);
 
-		if (e->d_name[0] == '.' || is_among(id, known->ids, known->n))
+		if (e->d_name[0] == '.' || (known->n && bsearch(&id, known->at, known->n, sizeof *known->at, by_id)))
 			continue;
 		if (unlinkat(m->blobs->dir, e->d_name, 0) == 0)
 			n++;
@@ -502,6 +507,7 @@ static int sweep(struct hub_model *m, const struct known *known)
 static int load(struct hub_model *m)
 {
 	struct known known = { 0 };
+	uint64_t used = 0;
 	int r = scan(&(struct scan){ .m = m, .known = &known });
 
 	if (r == 0)
@@ -509,13 +515,16 @@ static int load(struct hub_model *m)
 	if (r == 0)
 		r = hub_uploads_load(m);
 	if (r == 0 && known.n) {
-		qsort(known.ids, known.n, sizeof *known.ids, by_id);
-		m->blobs->next_id = hf_max(m->blobs->next_id, known.ids[known.n - 1] + 1);
+		qsort(known.at, known.n, sizeof *known.at, by_id);
+		m->blobs->next_id = hf_max(m->blobs->next_id, known.at[known.n - 1].file + 1);
 	}
+	for (size_t i = 0; r == 0 && i < known.n; i++)
+		if (i == 0 || known.at[i].file != known.at[i - 1].file)
+			used += hub_file_charge(known.at[i].size);
 	if (r == 0)
 		r = sweep(m, &known);
-	set_used(m->blobs, known.used);
-	free(known.ids);
+	set_used(m->blobs, used);
+	free(known.at);
 	return r;
 }
 
