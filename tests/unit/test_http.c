@@ -640,6 +640,30 @@ static void test_source_unread(void **state)
 	world_fini(&w);
 }
 
+/* The server ends while an answer is under way: the source is told, and nothing is left (the sanitizer looks). */
+static void test_source_server_ends(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { 0 };
+	const char *text = "GET /source HTTP/1.1\r\n" H "\r\n";
+	struct hf_timer *t;
+	int small = 4096;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	setsockopt(w.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	assert_int_equal(send(w.fd, text, strlen(text), 0), strlen(text));
+	assert_int_equal(hf_timer_create(w.loop, on_stop, &w, &t), 0);
+	while (w.sent == 0) {
+		hf_timer_start(t, 5, 0);
+		hf_loop_run(w.loop);
+	}
+	hf_timer_destroy(&t);
+	assert_int_equal(w.n_ends, 0);
+	world_fini(&w);
+	assert_int_equal(w.n_ends, 1);
+}
+
 static void test_too_many(void **state)
 {
 	const struct hf_http_srv_cfg cfg = { .max_conns = 1 };
@@ -768,6 +792,7 @@ int main(void)
 		cmocka_unit_test(test_sink_drops),
 		cmocka_unit_test(test_source),
 		cmocka_unit_test(test_source_unread),
+		cmocka_unit_test(test_source_server_ends),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_client),
 		cmocka_unit_test(test_client_over_tls),

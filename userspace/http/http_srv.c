@@ -266,6 +266,17 @@ static void on_resume(void *arg)
 		hf_conn_resume(sc->conn);
 }
 
+/* The client or the server went. An answer that nobody is to give any more goes too, any other is told. */
+static void end_exchange(struct srv_conn *sc)
+{
+	struct hf_http_exchange *x = hf_take(sc->x);
+
+	if (x && (x->held || sc->source.read))
+		free(x);
+	else if (x)
+		x->sc = NULL;
+}
+
 static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 {
 	struct srv_conn *sc = arg;
@@ -276,10 +287,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 				       hf_conn_peer(c), detail);
 		sc->srv->n_conns--;
 	}
-	if (sc->x && (sc->x->held || sc->source.read))
-		free(sc->x);
-	else if (sc->x)
-		sc->x->sc = NULL;
+	end_exchange(sc);
 	hf_http_stream_gone(sc);
 	conn_free(sc);
 }
@@ -387,6 +395,7 @@ void hf_http_srv_destroy(struct hf_http_srv **psrv)
 		/* The rest of it goes with `closed`, from the loop. */
 		hf_list_del(&sc->node);
 		hf_timer_destroy(&sc->timer);
+		end_exchange(sc);
 		hf_http_reader_fini(&sc->reader);	/* sinks, sources, streams are told while their owner is there */
 		hf_http_source_end(sc);
 		hf_http_stream_gone(sc);
