@@ -182,6 +182,8 @@ struct world {
 	uint64_t sunk, limit;		/* of the sink */
 	unsigned n_drops, n_ends;
 	size_t sent;			/* by the source */
+	size_t out_max;			/* of answers that waited when another big one was asked for */
+	unsigned second_at;		/* how many requests came before /second */
 };
 
 static void on_later(void *arg)
@@ -273,6 +275,16 @@ static void handler(void *arg, const struct hf_http_request *req, struct hf_http
 		w->stream = hf_http_stream_start(x, 200, "text/plain", "X-Live: 1\r\n", &stream_ops, w);
 		return;
 	}
+	if (hf_span_is(req->path, "/big")) {
+		static char big[100 * 1024];
+
+		memset(big, 'x', sizeof big);
+		w->out_max = hf_max(w->out_max, hf_conn_out_len(hf_http_exchange_conn(x)));
+		hf_http_respond(x, 200, "text/plain", hf_span(big, sizeof big), NULL);
+		return;
+	}
+	if (hf_span_is(req->path, "/second"))
+		w->second_at = w->n_requests;
 	if (hf_span_is(req->path, "/empty")) {
 		hf_http_respond(x, 204, NULL, hf_span(NULL, 0), NULL);
 		return;
@@ -664,6 +676,43 @@ static void test_source_server_ends(void **state)
 	assert_int_equal(w.n_ends, 1);
 }
 
+/* Many requests at once: other clients have their turn between them, and who does not read is asked to wait. */
+static void test_pipelined(void **state)
+{
+	const struct hf_http_srv_cfg cfg = { 0 };
+	hf_autobuf struct hf_buf text = HF_BUF_INIT(1 << 16);
+	int first, small = 64 * 1024;
+	struct world w;
+
+	(void)state;
+	world_init(&w, &cfg);
+	talk(&w, "GET /0 HTTP/1.1\r\n" H "\r\n", "GET|/0|");
+	first = w.fd;
+	w.fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(w.fd, (struct sockaddr *)&w.addr, sizeof w.addr), 0);
+	talk(&w, "GET /0 HTTP/1.1\r\n" H "\r\n", "GET|/0|");
+	for (int i = 0; i < 500; i++)
+		hf_buf_puts(&text, "GET /1 HTTP/1.1\r\n" H "\r\n");
+	assert_int_equal(send(first, hf_buf_cstr(&text), hf_buf_len(&text), 0), hf_buf_len(&text));
+	talk(&w, "GET /second HTTP/1.1\r\n" H "\r\n", "GET|/second|");
+	assert_in_range(w.second_at, 1, 50);
+	close(w.fd);
+	w.fd = first;
+	while (w.n_requests < 503)
+		talk(&w, "", "GET|/1|");
+
+	hf_buf_reset(&text);
+	for (int i = 0; i < 60; i++)
+		hf_buf_puts(&text, "GET /big HTTP/1.1\r\n" H "\r\n");
+	hf_buf_puts(&text, "GET /last HTTP/1.1\r\n" H "\r\n");
+	setsockopt(w.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+	w.got.cap = 8 << 20;
+	talk(&w, hf_buf_cstr(&text), "GET|/last|");
+	assert_int_equal(w.n_requests, 503 + 61);
+	assert_true(w.out_max <= 512 * 1024);
+	world_fini(&w);
+}
+
 static void test_too_many(void **state)
 {
 	const struct hf_http_srv_cfg cfg = { .max_conns = 1 };
@@ -793,6 +842,7 @@ int main(void)
 		cmocka_unit_test(test_source),
 		cmocka_unit_test(test_source_unread),
 		cmocka_unit_test(test_source_server_ends),
+		cmocka_unit_test(test_pipelined),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_client),
 		cmocka_unit_test(test_client_over_tls),

@@ -197,11 +197,19 @@ static void give_away(struct srv_conn *sc, struct hf_span early)
 	fn(arg, conn, early);
 }
 
-/* Handles requests until one awaits its answer or the input ends. What is left waits, reading paused. False:
- * the connection has another owner now and sc is gone. */
-static bool process(struct srv_conn *sc, struct hf_span in)
+/* Its client does not read: no further request is handled until the answers have left. */
+static bool is_behind(const struct srv_conn *sc)
 {
-	while (in.len > 0 && !sc->ending && sc->srv && !sc->x) {
+	return hf_conn_out_len(sc->conn) > HF_HTTP_UNREAD_MAX;
+}
+
+/* Handles one request, so that a client that sends many at once leaves others their turn. What is left waits, reading
+ * paused. Afterwards sc may be gone, its connection upgraded. */
+static void process(struct srv_conn *sc, struct hf_span in)
+{
+	bool handled = false;
+
+	while (in.len > 0 && !sc->ending && sc->srv && !sc->x && !handled && !is_behind(sc)) {
 		bool fresh = hf_http_reader_idle(&sc->reader);
 		size_t used = 0;
 		int e = hf_http_reader_feed(&sc->reader, in, &used);
@@ -209,15 +217,16 @@ static bool process(struct srv_conn *sc, struct hf_span in)
 		if (e < 0 && e != HF_EMORE) {
 			refuse(sc, sc->reader.refuse_status ? sc->reader.refuse_status : 400,
 			       sc->reader.reason ? sc->reader.reason : "malformed request");
-			return true;
+			return;
 		}
 		in = hf_span_skip(in, used);
 		if (e == 0) {
 			dispatch(sc);
 			if (sc->upgrade) {
 				give_away(sc, in);
-				return false;
+				return;
 			}
+			handled = true;
 			continue;
 		}
 		if ((fresh && !hf_http_reader_idle(&sc->reader)) || sc->reader.sink_taken - sc->taken >= PROGRESS) {
@@ -230,12 +239,13 @@ static bool process(struct srv_conn *sc, struct hf_span in)
 		}
 	}
 	if (in.len == 0 || sc->ending || !sc->srv)
-		return true;
+		return;
 	hf_buf_put_span(&sc->waiting, in);
 	hf_conn_pause(sc->conn);
 	if (sc->waiting.err)
 		hf_conn_abort(sc->conn, HF_ELIMIT, "too much pipelined input");
-	return true;
+	else if (!sc->x)
+		hf_task_next_turn(sc->srv->loop, &sc->resume_task);
 }
 
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
@@ -247,23 +257,20 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 		process(sc, in);
 }
 
-/* Goes on after an answer that came later than its request's callback. */
+/* Goes on with what waits: after an answer, or after one that left. */
 static void on_resume(void *arg)
 {
 	struct srv_conn *sc = arg;
 	struct hf_buf in;
-	bool still_ours;
 
-	if (sc->ending || !sc->srv || sc->x)
+	if (sc->ending || !sc->srv || sc->x || is_behind(sc))
 		return;
 	in = sc->waiting;
 	sc->waiting = HF_BUF_INIT(WAITING_MAX);
 	/* Before: whoever takes the connection over must find it reading. */
 	hf_conn_resume(sc->conn);
-	still_ours = process(sc, hf_buf_span(&in));
+	process(sc, hf_buf_span(&in));
 	hf_buf_fini(&in);
-	if (still_ours && !sc->x && !sc->ending && sc->srv)
-		hf_conn_resume(sc->conn);
 }
 
 /* The client or the server went. An answer that nobody is to give any more goes too, any other is told. */
@@ -301,6 +308,8 @@ static void on_drained(void *arg, struct hf_conn *c)
 		sc->stream->ops->drained(sc->stream->arg);
 	else if (sc->source.read && sc->srv)
 		hf_http_source_pump(sc);
+	else if (sc->srv && !sc->ending && !sc->x)
+		hf_task_next_turn(sc->srv->loop, &sc->resume_task);
 }
 
 static const struct hf_conn_ops conn_ops = { .data = on_data, .drained = on_drained, .closed = on_closed };

@@ -5,6 +5,7 @@
 #include "http/http_int.h"
 
 #define HF_HTTP_OUT_CAP (64 * 1024 * 1024)
+#define HF_HTTP_UNREAD_MAX (256 * 1024)	/* over: hf_conn tells when all has left */
 
 struct hf_http_srv {
 	struct hf_loop *loop;
