@@ -135,6 +135,11 @@ static void test_registry_rules(void **state)
 	assert_int_equal(put(w, "x", NULL, "{'deviceScope':'ms-azure-iot-edge://no-1'}", NULL, &err), HF_EINVALID);
 	assert_int_equal(err.code, 400028);
 	assert_int_equal(put(w, "x y", NULL, "{}", NULL, &err), HF_EINVALID);
+	/* Nobody could name these in a URL; "DELETE /devices/dev0/modules/.." would be about dev0. */
+	assert_int_equal(put(w, "..", NULL, "{}", NULL, &err), HF_EINVALID);
+	assert_int_equal(put(w, "dev0", "..", "{}", NULL, &err), HF_EINVALID);
+	assert_int_equal(put(w, "dev0", ".", "{}", NULL, &err), HF_EINVALID);
+	assert_int_equal(put(w, "dev0", "...", "{}", NULL, &err), 0);
 	assert_int_equal(put(w, "x", NULL, "{'deviceId':'y'}", NULL, &err), HF_EINVALID);
 	assert_int_equal(put(w, "x", NULL, "{'authentication':{'symmetricKey':{'primaryKey':'AA=='}}}", NULL, &err),
 			 HF_EINVALID);

@@ -14,7 +14,8 @@ bool hub_id_valid(const char *id)
 {
 	size_t n = id ? strlen(id) : 0;
 
-	if (n == 0 || n > HF_ID_MAX)
+	/* What every client's URL library would take out of a path: a request for module ".." reached its device. */
+	if (n == 0 || n > HF_ID_MAX || strcmp(id, ".") == 0 || strcmp(id, "..") == 0)
 		return false;
 	for (size_t i = 0; i < n; i++)
 		if (!isascii(id[i]) || (!isalnum((unsigned char)id[i]) && !strchr("-:.+%_#*?!(),=@$'", id[i])))
