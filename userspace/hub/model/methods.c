@@ -12,7 +12,8 @@ struct pending_call {
 	struct hf_list node;		/* m->calls */
 	struct hub_model *m;
 	struct hf_timer *timer;
-	bool sent;
+	const struct hub_method_sink *sink;	/* who was called; NULL = nobody yet */
+	char *generation;		/* of the target: who has its id later is somebody else */
 	char rid[20], target[HF_IDENT_MAX + 1];
 	char *name, *payload;
 	uint32_t response_ms;
@@ -25,6 +26,7 @@ static void call_free(struct pending_call *p)
 	hf_list_del(&p->node);
 	hf_timer_destroy(&p->timer);
 	free(p->name);
+	free(p->generation);
 	free(p->payload);
 	free(p);
 }
@@ -50,7 +52,7 @@ static void on_timeout(void *arg)
 {
 	struct pending_call *p = arg;
 
-	if (p->sent)
+	if (p->sink)
 		fail(p, 504, 504101, "GatewayTimeout", "Timed out waiting for the response from device.");
 	else
 		fail(p, 404, 404103, "DeviceNotOnline", "Timed out waiting for device to connect.");
@@ -58,7 +60,7 @@ static void on_timeout(void *arg)
 
 static void send_call(struct pending_call *p, struct hub_method_sink *sink)
 {
-	p->sent = true;
+	p->sink = sink;
 	hf_timer_start(p->timer, p->response_ms, 0);
 	sink->send(sink->arg, p->name, p->rid, hf_span_str(p->payload));
 }
@@ -109,10 +111,11 @@ int hub_method_read(const json_t *doc, struct hub_method_call *call, struct hub_
 int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call)
 {
 	struct hub_method_sink *sink = hf_map_get(m->sinks, hf_span_str(call->target));
+	const struct hub_ident *target = hub_ident_find(m, hf_span_str(call->target));
 	struct pending_call *p;
 	int r;
 
-	if (!name_ok(call->name) || !hub_entry_find(m, hf_span_str(call->target)))
+	if (!name_ok(call->name) || !target)
 		return name_ok(call->name) ? HF_ENOTFOUND : HF_EINVALID;
 	p = calloc(1, sizeof *p);
 	if (!p)
@@ -126,7 +129,8 @@ int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call)
 	snprintf(p->rid, sizeof p->rid, "%llx", (unsigned long long)++m->next_rid);
 	p->name = strdup(call->name);
 	p->payload = call->payload ? json_dumps(call->payload, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("");
-	r = p->name && p->payload ? hf_timer_create(m->loop, on_timeout, p, &p->timer) : -ENOMEM;
+	p->generation = strdup(target->generation_id);
+	r = p->name && p->payload && p->generation ? hf_timer_create(m->loop, on_timeout, p, &p->timer) : -ENOMEM;
 	if (r != 0) {
 		call_free(p);
 		return r;
@@ -141,32 +145,57 @@ int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call)
 
 void hub_method_sink_add(struct hub_model *m, struct hub_method_sink *sink)
 {
-	struct hf_list *pos, *tmp;
+	const struct hub_ident *ident = hub_ident_find(m, hf_span_str(sink->id));
+	struct hf_list *pos;
 
+	sink->older = hf_map_get(m->sinks, hf_span_str(sink->id));
 	if (hf_map_put(m->sinks, hf_span_str(sink->id), sink) != 0) {
 		hf_log(HF_LOG_ERR, "hub.methods", "no memory for the methods of %s", sink->id);
 		return;
 	}
-	hf_list_for_each_safe(pos, tmp, &m->calls) {
+again:
+	hf_list_for_each(pos, &m->calls) {
 		struct pending_call *p = hf_container_of(pos, struct pending_call, node);
 
-		if (!p->sent && strcmp(p->target, sink->id) == 0)
+		if (p->sink || strcmp(p->target, sink->id) != 0)
+			continue;
+		if (ident && strcmp(p->generation, ident->generation_id) == 0) {
 			send_call(p, sink);
+			continue;
+		}
+		fail(p, 404, 404001, "DeviceNotFound", "The device was deleted meanwhile.");
+		goto again;	/* done may have changed the list */
 	}
+}
+
+/* Takes sink out of the chain of its identity's. */
+static void unlink_sink(struct hub_model *m, struct hub_method_sink *sink)
+{
+	struct hub_method_sink *at = hf_map_get(m->sinks, hf_span_str(sink->id));
+
+	if (at == sink) {
+		if (sink->older)
+			hf_map_put(m->sinks, hf_span_str(sink->id), sink->older);	/* in place: it cannot fail */
+		else
+			hf_map_remove(m->sinks, hf_span_str(sink->id));
+		return;
+	}
+	while (at && at->older != sink)
+		at = at->older;
+	if (at)
+		at->older = sink->older;
 }
 
 void hub_method_sink_remove(struct hub_model *m, struct hub_method_sink *sink)
 {
 	struct hf_list *pos;
 
-	if (hf_map_get(m->sinks, hf_span_str(sink->id)) != sink)
-		return;		/* taken over by a newer connection */
-	hf_map_remove(m->sinks, hf_span_str(sink->id));
+	unlink_sink(m, sink);
 again:
 	hf_list_for_each(pos, &m->calls) {
 		struct pending_call *p = hf_container_of(pos, struct pending_call, node);
 
-		if (p->sent && strcmp(p->target, sink->id) == 0) {
+		if (p->sink == sink) {
 			fail(p, 404, 404104, "DeviceConnectionClosedRemotely", "The device disconnected meanwhile.");
 			goto again;	/* done may have changed the list */
 		}
@@ -180,7 +209,7 @@ void hub_method_answer(struct hub_model *m, const char *id, struct hf_span rid, 
 	hf_list_for_each(pos, &m->calls) {
 		struct pending_call *p = hf_container_of(pos, struct pending_call, node);
 
-		if (p->sent && hf_span_is(rid, p->rid) && strcmp(p->target, id) == 0) {
+		if (p->sink && hf_span_is(rid, p->rid) && strcmp(p->target, id) == 0) {
 			finish(p, status, body, NULL);
 			return;
 		}

@@ -164,7 +164,7 @@ int hub_c2d_purge(struct hub_model *m, const char *device_id, unsigned *ret_n);
 void hub_on_c2d(struct hub_model *m, void (*fn)(void *arg, const char *device_id), void *arg);
 
 /* --- persistent MQTT sessions and policies ---------------------------------------------------------------- */
-/* Stored filters of a CleanSession=0 client as JSON {"filter": qos}; NULL value deletes. */
+/* Stored filters of a CleanSession=0 client as JSON {"filter": qos}; NULL value deletes. HF_ENOTFOUND: no such identity. */
 int hub_session_save(struct hub_model *m, const char *id, json_t *filters);
 json_t *hub_session_load(struct hub_model *m, const char *id);
 struct hub_policy { char *name, *primary_key, *secondary_key; unsigned rights; };
@@ -188,7 +188,12 @@ int hub_method_read(const json_t *doc, struct hub_method_call *call, struct hub_
 /* Implemented by hub/model/methods.c: waits for the client, correlates, times out. Copies what it needs. */
 int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call);
 /* A device head offers itself for an identity with a method subscription. send publishes the request. */
-struct hub_method_sink { struct hf_list node; const char *id; void (*send)(void *arg, const char *name, const char *rid, struct hf_span payload); void *arg; };
+struct hub_method_sink {
+	struct hub_method_sink *older;	/* of another client of the identity: it is called when this one is removed */
+	const char *id;
+	void (*send)(void *arg, const char *name, const char *rid, struct hf_span payload);
+	void *arg;
+};
 void hub_method_sink_add(struct hub_model *m, struct hub_method_sink *sink);
-void hub_method_sink_remove(struct hub_model *m, struct hub_method_sink *sink);	/* outstanding calls: 404104 */
+void hub_method_sink_remove(struct hub_model *m, struct hub_method_sink *sink);	/* its outstanding calls: 404104 */
 void hub_method_answer(struct hub_model *m, const char *id, struct hf_span rid, int status, struct hf_span body);
