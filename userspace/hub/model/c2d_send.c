@@ -10,6 +10,7 @@
 
 #define DEFAULT_TTL_MS (3600 * 1000)
 #define MAX_TTL_MS (2 * 24 * 3600 * 1000ll)
+#define MAX_MESSAGE_ID 128	/* it must fit a feedback record */
 #define BAD(err, ...) hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", __VA_ARGS__)
 
 static bool pair(struct hf_buf *bag, const char *key, struct hf_span value, bool has_value)
@@ -97,6 +98,8 @@ int hub_c2d_send(struct hub_model *m, const char *device_id, const json_t *props
 		return BAD(err, "expiryTimeUtc must be a time at most two days ahead");
 	if (ack && !ack_known(ack))
 		return BAD(err, "ack is one of none, positive, negative, full");
+	if (mid && strlen(mid) > MAX_MESSAGE_ID)
+		return BAD(err, "messageId has at most %d characters", MAX_MESSAGE_ID);
 	hub_c2d_refresh(m, e);		/* expired ones make room */
 	if (e->n_c2d >= HUB_C2D_MAX_QUEUED)
 		return hub_refuse(err, HF_EFULL, 403, 403004, "DeviceMaximumQueueDepthExceeded",
