@@ -164,6 +164,27 @@ int hub_c2d_enqueue(struct hub_model *m, struct hub_entry *e, const struct hub_c
 	return 0;
 }
 
+int hub_c2d_erase(struct hf_txn *txn, struct hf_span device_id)
+{
+	hf_autobuf struct hf_buf prefix = HF_BUF_INIT(KEY_MAX);
+	struct hf_cursor *cur = NULL;
+	struct hf_span key, value;
+	int r;
+
+	hf_buf_put_span(&prefix, device_id);
+	hf_buf_putc(&prefix, '\0');
+	r = prefix.err ? prefix.err : hf_cursor_open(txn, HUB_T_C2D, &cur);
+	if (r == 0)
+		r = hf_cursor_seek(cur, hf_buf_span(&prefix), &key, &value);
+	while (r == 0 && key.len >= hf_buf_len(&prefix) && memcmp(key.ptr, hf_buf_span(&prefix).ptr, hf_buf_len(&prefix)) == 0) {
+		r = hf_cursor_del(cur);
+		if (r == 0)
+			r = hf_cursor_next(cur, &key, &value);
+	}
+	hf_cursor_close(&cur);
+	return r == HF_ENOTFOUND ? 0 : r;
+}
+
 /* --- how a message ends --------------------------------------------------------------------------------------- */
 
 void hub_c2d_free_all(struct hub_entry *e)

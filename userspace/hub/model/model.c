@@ -167,11 +167,38 @@ void hub_model_tick(struct hub_model *m)
 		hf_timer_start(m->tick, HUB_TICK_MS, 0);
 }
 
+/* A deletion that could not be stored left these behind; nothing that belongs to a new identity is stored yet. */
+static int erase_leftovers(struct hub_model *m, struct hf_txn *txn)
+{
+	struct hf_span id;
+	size_t pos = 0;
+	void *v;
+	int r = 0;
+
+	while (r == 0 && hf_map_next(m->leftovers, &pos, &id, &v)) {
+		r = hf_txn_del(txn, HUB_T_SESSION, id);
+		if (r == 0 || r == HF_ENOTFOUND)
+			r = hub_c2d_erase(txn, id);
+	}
+	return r;
+}
+
+static int begin_state(struct hub_model *m, struct hf_txn **ret_txn)
+{
+	int r = hf_txn_begin(m->state, true, ret_txn);
+
+	if (r == 0)
+		r = erase_leftovers(m, *ret_txn);
+	if (r != 0)
+		hf_txn_abort(ret_txn);
+	return r;
+}
+
 int hub_state_txn(struct hub_model *m, struct hf_txn **ret_txn)
 {
 	hub_model_touch(m);
 	if (!m->state_txn) {
-		int r = hf_txn_begin(m->state, true, &m->state_txn);
+		int r = begin_state(m, &m->state_txn);
 
 		if (r != 0)
 			return r;
@@ -192,6 +219,12 @@ static void mark(struct hub_model *m, struct hf_map *set, const char *id)
 
 void hub_dirty_ident(struct hub_model *m, const char *id) { mark(m, m->dirty_idents, id); }
 void hub_dirty_twin(struct hub_model *m, const char *id) { mark(m, m->dirty_twins, id); }
+
+void hub_leftover(struct hub_model *m, const char *id)
+{
+	if (hf_map_put(m->leftovers, hf_span_str(id), m) != 0)
+		hf_log(HF_LOG_ERR, "hub.commit", "no memory to note the end of %s", id);
+}
 
 void hub_scopes_changed(struct hub_model *m)
 {
@@ -236,6 +269,22 @@ static void clear_set(struct hf_map *set)
 		hf_map_remove(set, id);
 }
 
+static int commit_state(struct hub_model *m, struct hf_txn **txn)
+{
+	int r = hub_counters_write(m, *txn);
+
+	if (r != 0) {
+		hf_txn_abort(txn);
+		return r;
+	}
+	r = hf_txn_commit(txn);
+	if (r == 0) {
+		hub_counters_stored(m);
+		clear_set(m->leftovers);
+	}
+	return r;
+}
+
 int hub_event_flush(struct hub_model *m)
 {
 	int r;
@@ -278,11 +327,11 @@ static void on_retry(void *arg)
 		hf_timer_start(m->retry, 1, 0);	/* one writer at a time */
 		return;
 	}
-	r = hf_txn_begin(m->state, true, &txn);
+	r = begin_state(m, &txn);
 	if (r == 0) {
 		r = write_records(m, txn, m->late_idents, m->late_twins);
 		if (r == 0)
-			r = hf_txn_commit(&txn);
+			r = commit_state(m, &txn);
 		else
 			hf_txn_abort(&txn);
 	}
@@ -311,7 +360,7 @@ static int commit(struct hub_model *m)
 	if (r != 0 && m->state_txn)
 		hf_txn_abort(&m->state_txn);
 	if (r == 0 && m->state_txn)
-		r = hf_txn_commit(&m->state_txn);
+		r = commit_state(m, &m->state_txn);
 	if (r == 0) {
 		clear_set(m->dirty_idents);
 		clear_set(m->dirty_twins);
@@ -392,6 +441,8 @@ int hub_session_save(struct hub_model *m, const char *id, json_t *filters)
 
 	if (r != 0)
 		return r;
+	if (filters && !hub_entry_find(m, hf_span_str(id)))
+		return HF_ENOTFOUND;
 	if (!filters) {
 		r = hf_txn_del(txn, HUB_T_SESSION, hf_span_str(id));
 		return r == HF_ENOTFOUND ? 0 : r;
@@ -488,6 +539,8 @@ static int load(struct hub_model *m, const struct hub_model_cfg *cfg)
 		r = hub_configs_load(m->configs);
 	if (r == 0)
 		r = hub_transfers_load(m->transfers);
+	if (r == 0)
+		r = hub_counters_load(m);
 	return r == 0 ? commit(m) : r;
 }
 
@@ -511,7 +564,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	m->host = strdup(cfg->host ? cfg->host : "");
 	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
 	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
-	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->late_idents) || hf_map_create(&m->late_twins) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
+	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->late_idents) || hf_map_create(&m->late_twins) ||
+	    hf_map_create(&m->leftovers) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
 	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients) ||
 	    hub_jobs_create(m, &m->jobs) || hub_configs_create(m, &m->configs) ||
 	    hub_transfers_create(m, &m->transfers))
@@ -604,6 +658,7 @@ void hub_model_close(struct hub_model **pm)
 	hf_map_destroy(&m->dirty_twins);
 	hf_map_destroy(&m->late_idents);
 	hf_map_destroy(&m->late_twins);
+	hf_map_destroy(&m->leftovers);
 	hf_map_destroy(&m->policies);
 	hf_map_destroy(&m->sinks);
 	hf_db_close(&m->state);

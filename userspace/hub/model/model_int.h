@@ -20,6 +20,7 @@ enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 /* More than the service allows (100): one gateway with thousands of children must be testable. */
 #define HUB_MAX_CHILDREN 100000
 #define HUB_MAX_MODULES 50
+#define HUB_COUNTERS 3
 #define HUB_SCOPE_PREFIX "ms-azure-iot-edge://"
 
 struct hub_twin {
@@ -86,14 +87,15 @@ struct hub_model {
 	size_t n_devices, cap_devices;
 	struct hf_map *dirty_idents, *dirty_twins;	/* ids whose records the next commit writes */
 	struct hf_map *late_idents, *late_twins;	/* those of commits that failed */
+	struct hf_map *leftovers;	/* ids deleted since a commit succeeded: what is stored for them goes first */
 	struct hf_timer *retry;
 	struct hf_map *policies;
 	int64_t last_ticks, created_ms;
-	uint64_t twin_etag, c2d_seq;
+	uint64_t twin_etag, c2d_seq, feedback_seq;	/* never go back: counters.c */
+	uint64_t stored_counters[HUB_COUNTERS];
 	struct hub_c2d c2d_out;
 	struct hf_list c2d_busy;		/* entries with messages */
 	struct hub_feedback_queue feedback[HUB_FEEDBACK__COUNT];
-	uint64_t feedback_seq;
 	struct hf_timer *tick;			/* runs while time has something to end */
 
 	uint64_t next_seq, first_seq, committed_end, committed_first;
@@ -119,6 +121,7 @@ int hub_state_txn(struct hub_model *m, struct hf_txn **ret_txn);
 int hub_event_flush(struct hub_model *m);		/* commits the events of this turn so far */
 void hub_dirty_ident(struct hub_model *m, const char *id);
 void hub_dirty_twin(struct hub_model *m, const char *id);
+void hub_leftover(struct hub_model *m, const char *id);	/* an identity is deleted; its id may be used again */
 void hub_scopes_changed(struct hub_model *m);		/* a parent was given, taken or changed */
 int hub_listen(struct hub_listeners *l, void (*fn)(void), void *arg);
 void hub_note(struct hub_model *m, enum hub_note_kind kind, const char *id, json_t *patch_take, int64_t version);
@@ -126,6 +129,11 @@ int hub_refuse(struct hub_error *err, int ret, int http, int code, const char *n
 	__attribute__((format(printf, 6, 7)));
 void hub_error_default(struct hub_error *err);	/* 500: for failures that are nobody's fault */
 bool hub_etag_fits(const char *if_match, const char *etag);
+
+/* counters.c: load when everything that is numbered is loaded; write with each commit, stored once it succeeded. */
+int hub_counters_load(struct hub_model *m);
+int hub_counters_write(struct hub_model *m, struct hf_txn *txn);
+void hub_counters_stored(struct hub_model *m);
 
 /* registry.c, ident_parse.c */
 struct hub_entry *hub_entry_find(struct hub_model *m, struct hf_span id);
@@ -155,6 +163,7 @@ int hub_twin_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id);
 /* c2d.c, feedback.c. A step looks at a bounded number of entries; true: there is more to watch. */
 void hub_uuid(char out[HUB_UUID_SIZE]);
 int hub_c2d_load(struct hub_model *m);
+int hub_c2d_erase(struct hf_txn *txn, struct hf_span device_id);	/* the records of a device that is gone */
 int hub_c2d_enqueue(struct hub_model *m, struct hub_entry *e, const struct hub_c2d *msg);	/* copies */
 void hub_c2d_refresh(struct hub_model *m, struct hub_entry *e);	/* ends locks and lives that are over */
 bool hub_c2d_step(struct hub_model *m);

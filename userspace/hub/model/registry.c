@@ -202,16 +202,19 @@ static int put_scopes(json_t *o, const struct hub_ident *i)
 	return r | json_object_set_new(o, "capabilities", json_pack("{sb}", "iotEdge", i->is_edge));
 }
 
+/* Changes nothing, for the commit uses it too. */
 json_t *hub_ident_doc(struct hub_model *m, const struct hub_ident *i)
 {
+	const struct hub_entry *e = hf_container_of(i, struct hub_entry, ident);
 	json_t *o = json_pack("{ss ss ss ss so so so sI}", "deviceId", i->device_id, "generationId",
 			      i->generation_id, "etag", i->etag, "connectionState",
 			      i->connections ? "Connected" : "Disconnected", "connectionStateUpdatedTime",
 			      time_json(i->state_updated_ms), "lastActivityTime", time_json(i->last_activity_ms),
 			      "authentication", auth_json(i), "cloudToDeviceMessageCount",
-			      (json_int_t)hub_c2d_count(m, i->id));
+			      (json_int_t)e->n_c2d);
 	int r = o ? 0 : -1;
 
+	(void)m;
 	if (r == 0 && i->module_id) {
 		r |= json_object_set_new(o, "moduleId", json_string(i->module_id));
 		r |= json_object_set_new(o, "managedBy", i->managed_by ? json_string(i->managed_by) : json_null());
@@ -508,10 +511,13 @@ static void remove_entry(struct hub_model *m, struct hub_entry *e)
 	hub_configs_removed(m->configs, e);
 	if (e->n_uploads)
 		hub_uploads_drop(m, e->ident.id);
+	if (!e->ident.module_id)
+		hub_fault_cut_off(m->faults, e->ident.id, false);
 	index_remove(m, e);
 	hub_dirty_ident(m, e->ident.id);
 	hub_dirty_twin(m, e->ident.id);
 	hub_session_save(m, e->ident.id, NULL);
+	hub_leftover(m, e->ident.id);
 	hub_note(m, HUB_NOTE_IDENT, e->ident.id, NULL, 0);
 	entry_free(e);
 }

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* An id that is used again gets nothing of the identity before; numbers never go back; what a failed commit leaves. */
+#include "core/clock.h"
+#include "hub/model/clients.h"
+#include "hub/model/model_int.h"
+
+#include <holdfast/err.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#include "hub_world.h"
+
+static void reopen(struct world *w)
+{
+	world_close(w);
+	world_open(w);
+}
+
+static void delete(struct world *w, const char *device)
+{
+	struct hub_error err;
+
+	assert_int_equal(hub_ident_delete(w->m, device, NULL, NULL, &err), 0);
+}
+
+/* The changes of this turn cannot be stored. */
+static void commit_fails(struct world *w)
+{
+	static char long_key[4096];
+	struct hf_txn *txn;
+
+	memset(long_key, 'k', sizeof long_key - 1);
+	assert_int_equal(hub_state_txn(w->m, &txn), 0);
+	assert_int_not_equal(hf_txn_put(txn, HUB_T_META, hf_span_str(long_key), hf_span_str("")), 0);
+	hub_commit_wait(w->m, &w->wait, world_committed, w);
+	hf_loop_run(w->loop);
+	assert_int_not_equal(w->err, 0);
+}
+
+static bool is_stored_late(struct world *w)
+{
+	return hf_map_count(w->m->late_idents) + hf_map_count(w->m->late_twins) == 0;
+}
+
+static void send_c2d(struct world *w, const char *device, int64_t expiry_ms)
+{
+	json_t *props = json_pack("{sI}", "expiryTimeUtc", (json_int_t)expiry_ms);
+	struct hub_error err;
+
+	assert_int_equal(hub_c2d_send(w->m, device, props, hf_span_str("body"), &err), 0);
+	json_decref(props);
+}
+
+static char *twin_etag(struct world *w, const char *id)
+{
+	json_t *doc = NULL;
+	char *etag = strdup(json_string_value(world_member(w, id, "etag", &doc)));
+
+	json_decref(doc);
+	return etag;
+}
+
+static void test_twin_etags_are_never_used_again(void **state)
+{
+	struct world *w = *state;
+	char *before, *after;
+
+	world_put(w, "d", NULL, "{}");
+	world_twin(w, "d", "{'tags':{'a':1}}");
+	before = twin_etag(w, "d");
+	delete(w, "d");
+	world_commit(w);
+	reopen(w);
+	world_put(w, "d", NULL, "{}");
+	world_twin(w, "d", "{'tags':{'a':2}}");
+	after = twin_etag(w, "d");
+	assert_string_not_equal(before, after);
+	world_put(w, "other", NULL, "{}");
+	assert_true(world_find(w, "other") != NULL);
+	free(before);
+	free(after);
+}
+
+static void test_sequence_numbers_go_on(void **state)
+{
+	struct world *w = *state;
+	const struct hub_c2d *msg;
+	struct hub_feedback batch;
+	json_t *record = json_object();
+	uint64_t seq, feedback;
+
+	world_put(w, "d", NULL, "{}");
+	send_c2d(w, "d", 0);
+	assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), 0);
+	seq = msg->seq;
+	assert_int_equal(hub_c2d_settle_seq(w->m, "d", w, seq, HUB_COMPLETE), 0);
+	assert_int_equal(hub_feedback_add(w->m, HUB_FEEDBACK_FILES, record), 0);
+	assert_int_equal(hub_feedback_receive(w->m, HUB_FEEDBACK_FILES, w, &batch), 0);
+	feedback = batch.seq;
+	free(batch.json);
+	assert_int_equal(hub_feedback_settle(w->m, HUB_FEEDBACK_FILES, batch.lock, HUB_COMPLETE), 0);
+	world_commit(w);
+	reopen(w);
+	send_c2d(w, "d", 0);
+	assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), 0);
+	assert_true(msg->seq > seq);
+	assert_int_equal(hub_feedback_add(w->m, HUB_FEEDBACK_FILES, record), 0);
+	assert_int_equal(hub_feedback_receive(w->m, HUB_FEEDBACK_FILES, w, &batch), 0);
+	assert_true(batch.seq > feedback);
+	free(batch.json);
+	json_decref(record);
+}
+
+/* The deletion is stored later than it was tried; then the id is used again. */
+static void test_a_deletion_stored_late(void **state)
+{
+	struct world *w = *state;
+	json_t *filters = world_json("{'f':1}");
+
+	world_put(w, "d", NULL, "{}");
+	world_put(w, "d2", NULL, "{}");
+	send_c2d(w, "d", 0);
+	send_c2d(w, "d2", 0);
+	assert_int_equal(hub_session_save(w->m, "d", filters), 0);
+	json_decref(filters);
+	world_commit(w);
+	delete(w, "d");
+	commit_fails(w);
+	world_until(w, is_stored_late);
+	world_put(w, "d", NULL, "{}");
+	world_commit(w);
+	reopen(w);
+	assert_int_equal(hub_c2d_count(w->m, "d"), 0);
+	assert_int_equal(hub_c2d_count(w->m, "d2"), 1);
+	assert_null(hub_session_load(w->m, "d"));
+}
+
+/* Used again before the deletion is stored. */
+static void test_a_deletion_stored_with_what_came_after(void **state)
+{
+	struct world *w = *state;
+	json_t *filters = world_json("{'f':1}");
+
+	world_put(w, "d", NULL, "{}");
+	send_c2d(w, "d", 0);
+	assert_int_equal(hub_session_save(w->m, "d", filters), 0);
+	json_decref(filters);
+	world_commit(w);
+	delete(w, "d");
+	commit_fails(w);
+	world_put(w, "d", NULL, "{}");
+	send_c2d(w, "d", 0);
+	world_commit(w);
+	reopen(w);
+	assert_int_equal(hub_c2d_count(w->m, "d"), 1);
+	assert_null(hub_session_load(w->m, "d"));
+}
+
+/* A message that expires while its device's record waits to be stored: the record does not open a second transaction. */
+static void test_late_records_do_not_wait_for_themselves(void **state)
+{
+	struct world *w = *state;
+	struct hf_clock_fake clock = { hf_clock_mono_ms(), hf_clock_mono_ms(), hf_clock_wall_ms() };
+
+	hf_clock_fake(&clock);
+	world_put(w, "d", NULL, "{}");
+	send_c2d(w, "d", clock.wall_ms + 1000);
+	world_commit(w);
+	hub_dirty_ident(w->m, "d");
+	commit_fails(w);
+	hf_timer_stop(w->m->tick);	/* as when the retry comes first */
+	clock.wall_ms += 2000;
+	clock.mono_ms += 2000;
+	clock.boot_ms += 2000;
+	hf_clock_fake(&clock);
+	alarm(20);
+	world_until(w, is_stored_late);
+	alarm(0);
+	hf_clock_fake(NULL);
+	assert_int_equal(hub_c2d_count(w->m, "d"), 0);
+}
+
+static void test_no_session_without_an_identity(void **state)
+{
+	struct world *w = *state;
+	json_t *filters = world_json("{'f':1}");
+
+	world_put(w, "d", NULL, "{}");
+	world_commit(w);
+	delete(w, "d");
+	assert_int_equal(hub_session_save(w->m, "d", filters), HF_ENOTFOUND);
+	json_decref(filters);
+	world_commit(w);
+	world_put(w, "d", NULL, "{}");
+	assert_null(hub_session_load(w->m, "d"));
+}
+
+/* --- methods -------------------------------------------------------------------------------------------------- */
+
+struct calls { unsigned sent, done; int http, status; char rid[24]; };
+
+static void on_send(void *arg, const char *name, const char *rid, struct hf_span payload)
+{
+	struct calls *c = arg;
+
+	(void)name;
+	(void)payload;
+	c->sent++;
+	snprintf(c->rid, sizeof c->rid, "%s", rid);
+}
+
+static void on_done(void *arg, int status, struct hf_span payload, const struct hub_error *err)
+{
+	struct calls *c = arg;
+
+	(void)payload;
+	c->done++;
+	c->status = status;
+	c->http = err ? err->http_status : 0;
+}
+
+static void invoke(struct world *w, struct calls *c, uint32_t connect_s)
+{
+	struct hub_method_call call = { .target = "d", .name = "m", .response_timeout_s = 30, .connect_timeout_s = connect_s,
+					.done = on_done, .arg = c };
+
+	assert_int_equal(hub_method_invoke(w->m, &call), 0);
+}
+
+static void test_a_call_does_not_reach_the_next_of_that_id(void **state)
+{
+	struct world *w = *state;
+	struct calls c = { 0 }, dev = { 0 };
+	struct hub_method_sink sink = { .id = "d", .send = on_send, .arg = &dev };
+
+	world_put(w, "d", NULL, "{}");
+	invoke(w, &c, 300);
+	delete(w, "d");
+	world_put(w, "d", NULL, "{}");
+	hub_method_sink_add(w->m, &sink);
+	assert_int_equal(dev.sent, 0);
+	assert_int_equal(c.done, 1);
+	assert_int_equal(c.http, 404);
+	hub_method_sink_remove(w->m, &sink);
+}
+
+/* Two clients of one identity, over different protocols: the newer one is called; when it goes, the older one is. */
+static void test_methods_fall_back_to_the_older_client(void **state)
+{
+	struct world *w = *state;
+	struct calls a = { 0 }, b = { 0 }, first = { 0 }, second = { 0 }, third = { 0 };
+	struct hub_method_sink mqtt = { .id = "d", .send = on_send, .arg = &a }, amqp = { .id = "d", .send = on_send, .arg = &b };
+
+	world_put(w, "d", NULL, "{}");
+	hub_method_sink_add(w->m, &mqtt);
+	invoke(w, &first, 0);
+	assert_int_equal(a.sent, 1);
+	hub_method_sink_add(w->m, &amqp);
+	invoke(w, &second, 0);
+	assert_int_equal(b.sent, 1);
+	hub_method_sink_remove(w->m, &amqp);
+	assert_int_equal(first.done, 0);	/* its client is still there */
+	assert_int_equal(second.done, 1);
+	assert_int_equal(second.http, 404);
+	invoke(w, &third, 0);
+	assert_int_equal(a.sent, 2);
+	hub_method_answer(w->m, "d", hf_span_str(a.rid), 7, hf_span_str("{}"));
+	assert_int_equal(third.status, 7);
+	hub_method_sink_add(w->m, &amqp);
+	hub_method_sink_remove(w->m, &mqtt);	/* not the one that is called */
+	assert_int_equal(first.done, 1);
+	assert_int_equal(first.http, 404);
+	invoke(w, &third, 0);
+	assert_int_equal(b.sent, 2);
+	hub_method_sink_remove(w->m, &amqp);
+	assert_int_equal(third.done, 2);
+}
+
+/* --- faults, messages -------------------------------------------------------------------------------------------- */
+
+static void test_a_cut_off_device_leaves_no_switch(void **state)
+{
+	struct world *w = *state;
+	struct hub_fault fault;
+
+	world_put(w, "d", NULL, "{}");
+	assert_int_equal(hub_client_cut_off(w->m, world_find(w, "d"), true), 0);
+	assert_true(hub_fault_hit(hub_model_faults(w->m), HUB_ON_CONNECT, "d", &fault));
+	delete(w, "d");
+	world_put(w, "d", NULL, "{}");
+	assert_false(hub_fault_hit(hub_model_faults(w->m), HUB_ON_CONNECT, "d", &fault));
+}
+
+/* A message must be able to end whatever its sender named it. */
+static void test_long_message_ids(void **state)
+{
+	struct world *w = *state;
+	char mid[5001];
+	json_t *props;
+	struct hub_error err;
+
+	world_put(w, "d", NULL, "{}");
+	memset(mid, 'm', sizeof mid - 1);
+	mid[sizeof mid - 1] = '\0';
+	props = json_pack("{ss ss}", "messageId", mid, "ack", "full");
+	assert_int_equal(hub_c2d_send(w->m, "d", props, hf_span_str("x"), &err), HF_EINVALID);
+	assert_int_equal(err.http_status, 400);
+	mid[128] = '\0';
+	json_object_set_new(props, "messageId", json_string(mid));
+	assert_int_equal(hub_c2d_send(w->m, "d", props, hf_span_str("x"), &err), 0);
+	json_decref(props);
+	assert_int_equal(hub_c2d_count(w->m, "d"), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_twin_etags_are_never_used_again, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_sequence_numbers_go_on, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_a_deletion_stored_late, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_a_deletion_stored_with_what_came_after, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_no_session_without_an_identity, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_a_call_does_not_reach_the_next_of_that_id, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_methods_fall_back_to_the_older_client, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_a_cut_off_device_leaves_no_switch, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_long_message_ids, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_late_records_do_not_wait_for_themselves, world_setup, world_teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
