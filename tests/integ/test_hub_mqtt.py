@@ -337,6 +337,28 @@ def test_c2d_again_until_acknowledged(lab, child):
         assert lab.hub_ctl("twin.show", deviceId=d)[0]["cloudToDeviceMessageCount"] == 0
 
 
+def test_messages_that_end_free_the_window(lab, service):
+    """Never acknowledged: 50 that expire, 50 that are purged."""
+    child = lab.children()[3]
+    d = child["deviceId"]
+    waiting = lambda: lab.hub_ctl("twin.show", deviceId=d)[0]["cloudToDeviceMessageCount"]	# noqa: E731
+    with lab.hub_login(child) as c:
+        c.subscribe((c2d_filter(child), 1))
+        for i in range(50):
+            lab.hub_ctl("c2d.send", deviceId=d, data=f"a{i}", expiryTimeUtc=int(time.time() * 1000) + 1500)
+        seen = [mqttwire.parse_publish(c.recv()) for _ in range(50)]
+        wait_for("their end", 10, lambda: waiting() == 0)
+        for i in range(50):
+            lab.hub_ctl("c2d.send", deviceId=d, data=f"b{i}")
+        seen += [mqttwire.parse_publish(c.recv()) for _ in range(50)]
+        assert [m.payload.decode() for m in seen] == [f"{k}{i}" for k in "ab" for i in range(50)]
+        assert service.call("DELETE", f"/devices/{d}/commands")[0] == 200
+        assert waiting() == 0
+        lab.hub_ctl("c2d.send", deviceId=d, data="c")
+        assert c.message().payload == b"c"
+        wait_for("its completion", 5, lambda: waiting() == 0)
+
+
 def test_a_full_queue_of_large_messages(lab):
     """50 of 64 KiB, more than a connection's buffer once held."""
     child = lab.children()[2]
@@ -511,6 +533,22 @@ def test_wills(lab, child):
         with lab.hub_login(child):
             wait_for("the will", 5, lambda: next_seq(lab) == start + 2)
     assert judge.body_of(last_event(lab)) == b"taken over"
+
+
+def test_no_will_for_the_next_identity(lab, service, child):
+    """Deleted and made anew in one request: the will was another device's."""
+    key = child["primaryKey"]
+    auth = {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}}
+    new = {"id": "anew", "importMode": "create", "authentication": auth}
+    assert service.call("POST", "/devices", [new])[0] == 200
+    with lab.hub_login({"deviceId": "anew", "primaryKey": key}, will=("devices/anew/messages/events/", "crash", 1)) as c:
+        start = next_seq(lab)
+        assert service.call("POST", "/devices", [{"id": "anew", "importMode": "delete"}, new])[0] == 200
+        assert c.ends()
+    with lab.hub_login(child) as c:
+        c.publish(events_topic(child), b"after", 1)
+    assert next_seq(lab) == start + 1 and judge.body_of(last_event(lab)) == b"after"
+    service.call("DELETE", "/devices/anew")
 
 
 @pytest.mark.parametrize("will", [("home/kitchen", "x", 1), ("devices/dev1/messages/events/", "x", 1),

@@ -338,17 +338,29 @@ int hub_c2d_settle(struct hub_model *m, const char *device_id, const char *lock,
 	return HF_ENOTFOUND;
 }
 
-int hub_c2d_settle_seq(struct hub_model *m, const char *device_id, const void *owner, uint64_t seq,
-		       enum hub_verdict verdict)
+static struct hub_c2d_item *held_by(struct hub_entry *e, const void *owner, uint64_t seq)
 {
-	struct hub_entry *e = queue_of(m, device_id);
 	struct hf_list *pos;
 
 	if (e)
 		hf_list_for_each(pos, &e->c2d)
 			if (item_of(pos)->msg.seq == seq && item_of(pos)->owner == owner)
-				return settle(m, e, item_of(pos), verdict);
-	return HF_ENOTFOUND;
+				return item_of(pos);
+	return NULL;
+}
+
+bool hub_c2d_holds(struct hub_model *m, const char *device_id, const void *owner, uint64_t seq)
+{
+	return held_by(queue_of(m, device_id), owner, seq) != NULL;
+}
+
+int hub_c2d_settle_seq(struct hub_model *m, const char *device_id, const void *owner, uint64_t seq,
+		       enum hub_verdict verdict)
+{
+	struct hub_entry *e = queue_of(m, device_id);
+	struct hub_c2d_item *i = held_by(e, owner, seq);
+
+	return i ? settle(m, e, i, verdict) : HF_ENOTFOUND;
 }
 
 void hub_c2d_release_all(struct hub_model *m, const char *device_id, const void *owner)

@@ -156,6 +156,8 @@ enum hub_verdict { HUB_COMPLETE, HUB_ABANDON, HUB_REJECT };
 int hub_c2d_settle(struct hub_model *m, const char *device_id, const char *lock, enum hub_verdict verdict);
 int hub_c2d_settle_seq(struct hub_model *m, const char *device_id, const void *owner, uint64_t seq,
 		       enum hub_verdict verdict);
+/* Does owner still hold that message? Its time to live, a purge or a lost lock may have ended that. */
+bool hub_c2d_holds(struct hub_model *m, const char *device_id, const void *owner, uint64_t seq);
 /* The receiver is gone: what it holds is available at once, without counting. */
 void hub_c2d_release_all(struct hub_model *m, const char *device_id, const void *owner);
 unsigned hub_c2d_count(struct hub_model *m, const char *device_id);	/* available and locked */

@@ -52,6 +52,7 @@ uint8_t hub_dev_authenticate(struct hub_session *s, const struct hf_mqtt_connect
 		return refuse(s, c->client_id, HF_CONNACK_NOT_AUTHORISED, why);
 	if (c->password.len == 0)
 		s->auth_type = "x509";
+	free(hf_take(s->client.auth_chain));	/* of this CONNECT, when a fault put it off */
 	if (c->password.len && *user->auth_chain && !(s->client.auth_chain = strdup(user->auth_chain)))
 		return refuse(s, c->client_id, HF_CONNACK_UNAVAILABLE, "no memory");
 	memcpy(s->id, id, strlen(id) + 1);

@@ -87,11 +87,34 @@ void hub_dev_on_desired(void *arg, const char *id, const json_t *patch, int64_t 
 		hf_mqtt_put_publish(hub_dev_answer(s), 0, false, false, 0, hf_span_str(topic), hf_span(NULL, 0), hf_span_str(body));
 }
 
+static bool id_in_use(const struct hub_session *s, uint16_t id)
+{
+	for (unsigned i = 0; i < s->n_c2d; i++)
+		if (s->c2d[i].packet_id == id)
+			return true;
+	return id == 0;
+}
+
 static uint16_t next_id(struct hub_session *s)
 {
-	if (++s->next_packet_id == 0)
-		s->next_packet_id = 1;
+	do
+		s->next_packet_id++;
+	while (id_in_use(s, s->next_packet_id));
 	return s->next_packet_id;
+}
+
+/* Room for another message. What ended without an acknowledgement is forgotten; a late one means nothing then. */
+static bool has_room(struct hub_session *s)
+{
+	unsigned n = 0;
+
+	if (s->n_c2d < HUB_DEV_C2D_WINDOW)
+		return true;
+	for (unsigned i = 0; i < s->n_c2d; i++)
+		if (hub_c2d_holds(s->dev->model, s->id, s, s->c2d[i].seq))
+			s->c2d[n++] = s->c2d[i];
+	s->n_c2d = n;
+	return n < HUB_DEV_C2D_WINDOW;
 }
 
 void hub_dev_c2d_pump(struct hub_session *s)
@@ -102,7 +125,7 @@ void hub_dev_c2d_pump(struct hub_session *s)
 	if (!(s->subs & HUB_SUB_C2D) || s->closing || s->subs_changed)
 		return;		/* the last: CONNACK or SUBACK go first */
 	snprintf(topic, sizeof topic, "devices/%s/messages/devicebound/", s->id);
-	while (s->n_c2d < HUB_DEV_C2D_WINDOW && hub_c2d_receive(s->dev->model, s->id, s, 0, &m) == 0) {
+	while (has_room(s) && hub_c2d_receive(s->dev->model, s->id, s, 0, &m) == 0) {
 		uint64_t seq = m->seq;
 		uint16_t id = s->c2d_qos ? next_id(s) : 0;
 

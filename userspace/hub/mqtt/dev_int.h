@@ -42,6 +42,7 @@ struct hub_session {
 	struct hf_conn *conn;
 	struct hf_buf in;		/* a partial packet */
 	char id[HF_IDENT_MAX + 1];	/* "" before CONNECT */
+	char *generation;		/* of the identity that logged in: who has its id later is somebody else */
 	bool connected, clean, closing, graceful, is_ws;
 	bool waits;			/* the packet at the front of `in` was put off */
 	bool passed;			/* it goes on: limits and fault rules were asked */
@@ -71,6 +72,7 @@ struct hub_session {
 /* dev_auth.c: CONNACK code for a CONNECT; fills expiry and auth type of s. Counts and logs refusals. */
 uint8_t hub_dev_authenticate(struct hub_session *s, const struct hf_mqtt_connect *c, const struct hf_mqtt_user *user);
 /* dev_packets.c */
+const struct hub_ident *hub_dev_ident(const struct hub_session *s);	/* NULL: it was deleted */
 int hub_dev_packet(struct hub_session *s, const struct hf_mqtt_packet *pkt);
 void hub_dev_will(struct hub_session *s);
 /* dev_answer.c */

@@ -52,6 +52,9 @@ static int log_in(struct hub_session *s, const char *model_id)
 	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
 	int r = ident && *model_id ? hub_twin_set_model(s->dev->model, ident, model_id) : 0;
 
+	s->generation = ident ? strdup(ident->generation_id) : NULL;
+	if (r == 0 && !s->generation)
+		r = -ENOMEM;
 	if (r == 0)
 		r = hf_map_put(s->dev->by_id, hf_span_str(s->id), s);
 	if (r != 0)
@@ -65,6 +68,13 @@ static int log_in(struct hub_session *s, const char *model_id)
 	if (r != 0)
 		hf_map_remove(s->dev->by_id, hf_span_str(s->id));
 	return r;
+}
+
+const struct hub_ident *hub_dev_ident(const struct hub_session *s)
+{
+	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
+
+	return ident && strcmp(ident->generation_id, s->generation) == 0 ? ident : NULL;
 }
 
 static bool restore_session(struct hub_session *s)
@@ -163,7 +173,7 @@ static int take_event(struct hub_session *s, const struct hf_topic *t, const str
 		      const char *extra)
 {
 	hf_autobuf struct hf_buf bag = HF_BUF_INIT(128 * 1024);
-	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
+	const struct hub_ident *ident = hub_dev_ident(s);
 	uint64_t seq;
 	int r;
 
@@ -242,7 +252,7 @@ void hub_dev_will(struct hub_session *s)
 
 static void save_filters(struct hub_session *s)
 {
-	if (!s->clean)
+	if (!s->clean && hub_dev_ident(s))
 		hub_session_save(s->dev->model, s->id, s->filters);
 	s->subs_changed = true;
 }

@@ -99,6 +99,7 @@ static void session_free(struct hub_session *s)
 	hf_buf_fini(&s->answers);
 	free(s->will_topic);
 	free(s->client.auth_chain);
+	free(s->generation);
 	hf_buf_fini(&s->will_body);
 	hf_buf_fini(&s->in);
 	json_decref(s->filters);

@@ -70,7 +70,7 @@ static int report(struct hub_session *s, const struct hub_fault *fault, const st
 
 int hub_dev_twin(struct hub_session *s, const struct hf_topic *t, struct hf_span body)
 {
-	const struct hub_ident *ident = hub_ident_find(s->dev->model, hf_span_str(s->id));
+	const struct hub_ident *ident = hub_dev_ident(s);
 	bool is_get = t->kind == HF_TOPIC_TWIN_GET;
 	struct hub_fault fault;
 	struct hub_error err;
