@@ -159,12 +159,11 @@ again:
 
 		if (p->sink || strcmp(p->target, sink->id) != 0)
 			continue;
-		if (ident && strcmp(p->generation, ident->generation_id) == 0) {
+		if (ident && strcmp(p->generation, ident->generation_id) == 0)
 			send_call(p, sink);
-			continue;
-		}
-		fail(p, 404, 404001, "DeviceNotFound", "The device was deleted meanwhile.");
-		goto again;	/* done may have changed the list */
+		else
+			fail(p, 404, 404001, "DeviceNotFound", "The device was deleted meanwhile.");
+		goto again;	/* an answer at once, or done, may have changed the list */
 	}
 }
 
