@@ -613,6 +613,31 @@ static void test_kill(void **state)
 	}
 }
 
+/* What the service wrote and read back may come again; any other name with '$' is refused, not passed over. */
+static void test_names_with_dollar(void **state)
+{
+	static const struct { const char *patch; bool is_taken; } cases[] = {
+		{ "{\"properties\":{\"desired\":{\"$version\":7,\"$metadata\":{\"x\":{}},\"a\":1}}}", true },
+		{ "{\"tags\":{\"$version\":7,\"$metadata\":{},\"a\":1}}", true },
+		{ "{\"properties\":{\"desired\":{\"$mine\":1}}}", false },
+		{ "{\"properties\":{\"desired\":{\"a\":{\"$version\":1}}}}", false },
+		{ "{\"properties\":{\"desired\":{\"a\":{\"b\":[{\"$c\":1}]}}}}", false },
+		{ "{\"tags\":{\"$mine\":1}}", false }, { "{\"tags\":{\"a\":{\"$metadata\":1}}}", false },
+	};
+	struct world *w = *state;
+	struct hub_error err;
+
+	assert_int_equal(put(w, "d", NULL, "{}", NULL, &err), 0);
+	for (unsigned i = 0; i < 2 * HF_ARRAY_LEN(cases); i++) {
+		json_t *patch = json(cases[i / 2].patch);
+		int r = hub_twin_update(w->m, find(w, "d"), patch, i % 2, NULL, NULL, &err);
+
+		json_decref(patch);
+		if (r != (cases[i / 2].is_taken ? 0 : HF_EINVALID))
+			fail_msg("%s: %d", cases[i / 2].patch, r);
+	}
+}
+
 static void test_sorted(void **state)
 {
 	struct world *w = *state;
@@ -647,6 +672,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_retention_by_age, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names_with_dollar, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sorted, setup, teardown),
 	};
 

@@ -251,18 +251,13 @@ int hub_twin_set_model(struct hub_model *m, const struct hub_ident *ident, const
 
 /* --- changes ---------------------------------------------------------------------------------------------- */
 
-/* A copy without the members that start with '$' ($metadata, $version of a document that was read). */
+/* A copy without what the hub adds to a document that is read. */
 static json_t *without_dollar(const json_t *o)
 {
 	json_t *copy = json_deep_copy(o);
-	const char *key;
-	json_t *v;
-	void *tmp;
 
-	if (copy)
-		json_object_foreach_safe(copy, tmp, key, v)
-			if (key[0] == '$')
-				json_object_del(copy, key);
+	json_object_del(copy, "$metadata");
+	json_object_del(copy, "$version");
 	return copy;
 }
 
