@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* An id that is used again gets nothing of the identity before; numbers never go back; what a failed commit leaves. */
 #include "core/clock.h"
+#include "hub/jobs/jobs.h"
 #include "hub/model/clients.h"
 #include "hub/model/model_int.h"
+#include "hub/query/query.h"
 
 #include <holdfast/err.h>
 
@@ -294,6 +296,56 @@ static void test_a_cut_off_device_leaves_no_switch(void **state)
 	assert_false(hub_fault_hit(hub_model_faults(w->m), HUB_ON_CONNECT, "d", &fault));
 }
 
+static bool job_ended(struct world *w)
+{
+	json_t *doc = hub_job_doc(w->m, "j");
+	bool yes = strcmp(json_string_value(json_object_get(doc, "status")), "completed") == 0;
+
+	json_decref(doc);
+	return yes;
+}
+
+static bool job_selected(struct world *w)
+{
+	json_t *doc = hub_job_doc(w->m, "j");
+	bool yes = json_integer_value(json_object_get(json_object_get(doc, "deviceJobStatistics"), "deviceCount")) == 1;
+
+	json_decref(doc);
+	return yes;
+}
+
+/* The job was for the identity that it chose. */
+static void test_a_job_passes_over_the_next_of_that_id(void **state)
+{
+	struct world *w = *state;
+	json_t *request = world_json("{'type':'scheduleUpdateTwin','queryCondition':'*','updateTwin':{'tags':{'job':1}}}");
+	json_t *doc = NULL, *page = NULL;
+	struct hub_query *q = NULL;
+	struct hub_error err;
+	char reason[192], *next = NULL;
+
+	world_put(w, "d", NULL, "{}");
+	world_commit(w);
+	assert_int_equal(hub_job_create(w->m, "j", request, &doc, &err), 0);
+	json_decref(request);
+	json_decref(doc);
+	while (!job_selected(w))
+		world_commit(w);	/* turn by turn */
+	assert_false(job_ended(w));
+	delete(w, "d");
+	world_put(w, "d", NULL, "{}");
+	world_until(w, job_ended);
+	doc = NULL;
+	assert_null(world_member(w, "d", "tags.job", &doc));
+	json_decref(doc);
+	assert_int_equal(hub_query_parse(hf_span_str("SELECT * FROM devices.jobs"), &q, reason, sizeof reason), 0);
+	assert_int_equal(hub_query_run(w->m, q, 10, NULL, &page, &next), 0);
+	hub_query_destroy(&q);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(json_array_get(page, 0), "error"), "code")), "404001");
+	assert_null(json_object_get(json_array_get(page, 0), "generationId"));	/* the hub's own note */
+	json_decref(page);
+}
+
 /* A message must be able to end whatever its sender named it. */
 static void test_long_message_ids(void **state)
 {
@@ -326,6 +378,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_call_does_not_reach_the_next_of_that_id, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_methods_fall_back_to_the_older_client, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_cut_off_device_leaves_no_switch, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_a_job_passes_over_the_next_of_that_id, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_long_message_ids, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_late_records_do_not_wait_for_themselves, world_setup, world_teardown),
 	};

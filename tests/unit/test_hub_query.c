@@ -256,6 +256,25 @@ static void test_columns(void **state)
 		       "GROUP BY tags.location.region", "[{\"r\":\"EU\",\"n\":10},{\"r\":\"US\",\"n\":10}]");
 }
 
+/* A missing member, an empty object, null and their texts are groups of their own. */
+static void test_groups(void **state)
+{
+	struct world *w = *state;
+	static const char *const texts[] = { "{}", "{}", "[]", "\"\"", "\"[]\"", "\"{}\"", "0", "false" };
+	char id[16], text[64];
+
+	for (unsigned i = 0; i < HF_ARRAY_LEN(texts); i++) {
+		snprintf(id, sizeof id, "g%u", i);
+		snprintf(text, sizeof text, "{\"tags\":{\"g\":%s,\"grp\":true}}", texts[i]);
+		put(w, id, NULL, json_object(), json_loads(text, 0, NULL));
+	}
+	put(w, "g8", NULL, json_object(), json_loads("{\"tags\":{\"grp\":true}}", 0, NULL));
+	put(w, "g9", NULL, json_object(), json_loads("{\"tags\":{\"grp\":true}}", 0, NULL));
+	expect(w, "SELECT tags.g, COUNT() AS n FROM devices WHERE tags.grp GROUP BY tags.g",
+	       "[{\"g\":{},\"n\":2},{\"g\":[],\"n\":1},{\"g\":\"\",\"n\":1},{\"g\":\"[]\",\"n\":1},"
+	       "{\"g\":\"{}\",\"n\":1},{\"g\":0,\"n\":1},{\"g\":false,\"n\":1},{\"n\":2}]");
+}
+
 static void refuse(const char *text, const char *why)
 {
 	struct hub_query *q = NULL;
@@ -456,6 +475,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_matches, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_columns, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),

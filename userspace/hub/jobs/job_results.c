@@ -57,8 +57,9 @@ int hub_result_add(struct hub_jobs *jobs, struct hub_job *j, const struct hub_id
 
 	hf_iso8601(hf_clock_wall_ms(), now);
 	snprintf(key, sizeof key, "%016llx/%s", (unsigned long long)j->seq, ident->id);
-	doc = json_pack("{ss ss* ss ss ss ss ss}", "deviceId", ident->device_id, "moduleId", ident->module_id, "jobId", j->id,
-			"jobType", hub_job_type(j), "status", "pending", "createdDateTimeUtc", now, "lastUpdatedDateTimeUtc", now);
+	doc = json_pack("{ss ss* ss ss ss ss ss ss}", "deviceId", ident->device_id, "moduleId", ident->module_id, "jobId", j->id,
+			"jobType", hub_job_type(j), "status", "pending", "createdDateTimeUtc", now, "lastUpdatedDateTimeUtc", now,
+			"generationId", ident->generation_id);
 	r = doc ? hub_result_put(jobs, key, doc) : -ENOMEM;
 	json_decref(doc);
 	return r;

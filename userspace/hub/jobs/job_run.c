@@ -155,6 +155,18 @@ static int call(struct hub_jobs *jobs, struct hub_job *j, const char *key, struc
 	return r;
 }
 
+/* The identity that was chosen; NULL with err: it is gone, and whoever has its id now was not meant. */
+static const struct hub_ident *target_of(struct hub_jobs *jobs, const char *key, const json_t *doc, struct hub_error *err)
+{
+	const char *id = strchr(key, '/') + 1, *generation = json_string_value(json_object_get(doc, "generationId"));
+	const struct hub_ident *ident = hub_ident_find(jobs->m, hf_span_str(id));
+
+	if (ident && generation && strcmp(generation, ident->generation_id) == 0)
+		return ident;
+	hub_refuse(err, 0, 404, 404001, "DeviceNotFound", "%s is not registered any more", id);
+	return NULL;
+}
+
 /* --- steps ------------------------------------------------------------------------------------------------------ */
 
 /* The result is running before the call is out: a device may answer at once. */
@@ -174,9 +186,7 @@ static int do_method(struct hub_jobs *jobs, struct hub_job *j, const char *key, 
 			return r;
 	}
 	hub_error_default(&err);
-	r = call(jobs, j, key, &err);
-	if (r == HF_ENOTFOUND)
-		hub_refuse(&err, r, 404, 404001, "DeviceNotFound", "%s is not registered any more", strchr(key, '/') + 1);
+	r = target_of(jobs, key, doc, &err) ? call(jobs, j, key, &err) : HF_ENOTFOUND;
 	return r ? end_result(jobs, j, key, doc, NULL, &err) : 0;
 }
 
@@ -184,15 +194,10 @@ static int do_twin(struct hub_jobs *jobs, struct hub_job *j, const char *key, js
 {
 	const json_t *patch = json_object_get(j->request, "updateTwin");
 	const char *etag = json_string_value(json_object_get(patch, "etag"));
-	const struct hub_ident *ident = hub_ident_find(jobs->m, hf_span_str(strchr(key, '/') + 1));
 	struct hub_error err;
-	int r;
+	const struct hub_ident *ident = target_of(jobs, key, doc, &err);
+	int r = ident ? hub_twin_update(jobs->m, ident, patch, false, etag && *etag ? etag : NULL, NULL, &err) : HF_ENOTFOUND;
 
-	if (ident)
-		r = hub_twin_update(jobs->m, ident, patch, false, etag && *etag ? etag : NULL, NULL, &err);
-	else
-		r = hub_refuse(&err, HF_ENOTFOUND, 404, 404001, "DeviceNotFound", "%s is not registered any more",
-			       strchr(key, '/') + 1);
 	return end_result(jobs, j, key, doc, NULL, r ? &err : NULL);
 }
 

@@ -108,7 +108,7 @@ static int aggregate_row(struct query_row *r, const struct hub_query *q, json_t 
 	for (unsigned i = 0; i < q->n_groups; i++) {
 		json_t *v = query_eval(r, q->groups[i]);
 
-		err |= json_array_append_new(key, v ? v : json_object());
+		err |= json_array_append_new(key, v ? json_pack("[o]", v) : json_array());	/* missing is a group, too */
 	}
 	text = json_dumps(key, JSON_COMPACT | JSON_SORT_KEYS);
 	json_decref(key);
@@ -284,6 +284,8 @@ static bool take_result(void *arg, const char *key, json_t *doc)
 {
 	struct results_page *p = arg;
 	struct query_row r = { .m = p->m, .doc = doc };
+
+	json_object_del(doc, "generationId");	/* for the job's own use */
 
 	if (p->q->top >= 0 && *p->n >= (uint64_t)p->q->top)
 		return false;
