@@ -2,31 +2,17 @@
 /* Query text to tree: one pass, recursive descent with a bound on depth and size. */
 #include "core/util.h"
 #include "hub/query/query_int.h"
+#include "hub/query/query_lex.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <holdfast/err.h>
-#include <math.h>
 #include <stdio.h>
 #include <strings.h>
 
 #define MAX_DEPTH 64
 #define MAX_NODES 4000		/* literals apart: a list may fill the text */
 #define MAX_TEXT 65536
-
-enum tok { T_END, T_WORD, T_QUOTED_NAME, T_STRING, T_NUMBER, T_SIGN };
-struct parser {
-	const char *text, *at;		/* at: behind the current token */
-	const char *start;		/* of the current token */
-	enum tok tok;
-	char sign[3];
-	struct hf_buf word;		/* word, name or string, decoded */
-	json_t *number;
-	unsigned depth, nodes;
-	int err;
-	char *reason;
-	size_t cap;
-};
 
 static const struct { const char *name; enum query_fn fn; unsigned char min, max; } functions[] = {
 	{ "IS_DEFINED", QF_IS_DEFINED, 1, 1 }, { "IS_NULL", QF_IS_NULL, 1, 1 }, { "IS_BOOL", QF_IS_BOOL, 1, 1 },
@@ -39,141 +25,6 @@ static const struct { const char *name; enum query_fn fn; unsigned char min, max
 	{ "CONCAT", QF_CONCAT, 2, 32 }, { "ABS", QF_ABS, 1, 1 }, { "COUNT", QF_COUNT, 0, 1 },
 	{ "SUM", QF_SUM, 1, 1 }, { "AVG", QF_AVG, 1, 1 }, { "MIN", QF_MIN, 1, 1 }, { "MAX", QF_MAX, 1, 1 },
 };
-
-static void bad(struct parser *p, const char *what)
-{
-	int n = (int)strnlen(p->start, 30);
-
-	if (p->err)
-		return;
-	p->err = HF_EINVALID;
-	while (n > 0 && ((unsigned char)p->start[n] & 0xc0) == 0x80)	/* whole characters */
-		n--;
-	snprintf(p->reason, p->cap, "%s at position %zu near '%.*s'", what, (size_t)(p->start - p->text) + 1, n, p->start);
-}
-
-static void no_memory(struct parser *p)
-{
-	if (!p->err)
-		p->err = -ENOMEM;
-}
-
-/* --- tokens ----------------------------------------------------------------------------------------------- */
-
-static void lex_string(struct parser *p)
-{
-	char quote = *p->at++;
-
-	p->tok = T_STRING;
-	while (*p->at && *p->at != quote) {
-		if (*p->at == '\\' && p->at[1]) {
-			p->at++;
-			hf_buf_putc(&p->word, *p->at == 'n' ? '\n' : *p->at == 't' ? '\t' : *p->at == 'r' ? '\r' : *p->at);
-		} else {
-			hf_buf_putc(&p->word, *p->at);
-		}
-		p->at++;
-	}
-	if (!*p->at)
-		bad(p, "text without an end");
-	else
-		p->at++;
-}
-
-static void lex_number(struct parser *p)
-{
-	bool hex = p->at[0] == '0' && (p->at[1] == 'x' || p->at[1] == 'X');
-	const char *q = p->at;
-	char *end = NULL;
-
-	if (!hex)
-		while (isdigit((unsigned char)*q))
-			q++;
-	errno = 0;
-	if (hex || !(*q == '.' || *q == 'e' || *q == 'E'))
-		p->number = json_integer(strtoll(p->at, &end, hex ? 16 : 10));
-	else
-		p->number = json_real(strtod(p->at, &end));
-	p->tok = T_NUMBER;
-	if (errno == ERANGE || !end || isalnum((unsigned char)*end) || *end == '_')
-		bad(p, "bad number");
-	else
-		p->at = end;
-}
-
-static bool word_char(char c)
-{
-	return isalnum((unsigned char)c) || c == '_' || c == '$';
-}
-
-static void next(struct parser *p)
-{
-	hf_buf_reset(&p->word);
-	json_decref(p->number);
-	p->number = NULL;
-	while (isspace((unsigned char)*p->at))
-		p->at++;
-	p->start = p->at;
-	if (p->err || !*p->at) {
-		p->tok = T_END;
-	} else if (*p->at == '\'' || *p->at == '"') {
-		lex_string(p);
-	} else if (isdigit((unsigned char)*p->at)) {
-		lex_number(p);
-	} else if (word_char(*p->at)) {
-		p->tok = T_WORD;
-		while (word_char(*p->at))
-			hf_buf_putc(&p->word, *p->at++);
-	} else if (p->at[0] == '[' && p->at[1] == '[') {
-		const char *end = strstr(p->at, "]]");
-
-		p->tok = T_QUOTED_NAME;
-		if (!end) {
-			bad(p, "[[ without ]]");
-			return;
-		}
-		hf_buf_put(&p->word, p->at + 2, (size_t)(end - p->at - 2));
-		p->at = end + 2;
-	} else {
-		bool two = strchr("<>!", *p->at) && (p->at[1] == '=' || (p->at[0] == '<' && p->at[1] == '>'));
-
-		p->tok = T_SIGN;
-		snprintf(p->sign, sizeof p->sign, "%.*s", two ? 2 : 1, p->at);
-		if (!strchr("=<>!()[],.+-*/%", *p->at) || (*p->at == '!' && !two))
-			bad(p, "unexpected character");
-		p->at += two ? 2 : 1;
-	}
-	if (p->word.err)
-		p->err = p->word.err;
-}
-
-static bool is_word(struct parser *p, const char *word)
-{
-	return !p->err && p->tok == T_WORD && strcasecmp(hf_buf_cstr(&p->word), word) == 0;
-}
-
-static bool is_sign(const struct parser *p, const char *sign)
-{
-	return !p->err && p->tok == T_SIGN && strcmp(p->sign, sign) == 0;
-}
-
-static bool accept_word(struct parser *p, const char *word)
-{
-	bool yes = is_word(p, word);
-
-	if (yes)
-		next(p);
-	return yes;
-}
-
-static bool accept_sign(struct parser *p, const char *sign)
-{
-	bool yes = is_sign(p, sign);
-
-	if (yes)
-		next(p);
-	return yes;
-}
 
 /* --- tree ------------------------------------------------------------------------------------------------- */
 
@@ -193,37 +44,37 @@ static void node_free(struct query_node *n)
 	free(n);
 }
 
-static struct query_node *node(struct parser *p, enum query_op op)
+static struct query_node *node(struct query_parser *p, enum query_op op)
 {
 	struct query_node *n = NULL;
 
 	if (!p->err && op != Q_LITERAL && ++p->nodes > MAX_NODES)
-		bad(p, "query too large");
+		query_bad(p, "query too large");
 	if (!p->err) {
 		n = calloc(1, sizeof *n);
 		if (n)
 			n->op = op;
 		else
-			no_memory(p);
+			query_no_memory(p);
 	}
 	return n;
 }
 
 /* Takes kid; n may be NULL after an error. */
-static void add_kid(struct parser *p, struct query_node *n, struct query_node *kid)
+static void add_kid(struct query_parser *p, struct query_node *n, struct query_node *kid)
 {
 	struct query_node **grown = n && kid ? realloc(n->kids, (n->n_kids + 1) * sizeof(struct query_node *)) : NULL;
 
 	if (!grown) {
 		node_free(kid);
-		no_memory(p);
+		query_no_memory(p);
 		return;
 	}
 	n->kids = grown;
 	n->kids[n->n_kids++] = kid;
 }
 
-static struct query_node *pair(struct parser *p, enum query_op op, struct query_node *a, struct query_node *b)
+static struct query_node *pair(struct query_parser *p, enum query_op op, struct query_node *a, struct query_node *b)
 {
 	struct query_node *n = node(p, op);
 
@@ -232,9 +83,9 @@ static struct query_node *pair(struct parser *p, enum query_op op, struct query_
 	return n;
 }
 
-static struct query_node *parse_or(struct parser *p);
+static struct query_node *parse_or(struct query_parser *p);
 
-static struct query_node *parse_literal(struct parser *p, json_t *lit)
+static struct query_node *parse_literal(struct query_parser *p, json_t *lit)
 {
 	struct query_node *n = node(p, Q_LITERAL);
 
@@ -242,7 +93,7 @@ static struct query_node *parse_literal(struct parser *p, json_t *lit)
 		n->lit = lit;
 	else
 		json_decref(lit);
-	next(p);
+	query_next(p);
 	return n;
 }
 
@@ -254,12 +105,12 @@ static int by_value(const void *a, const void *b)
 }
 
 /* A list of literals is one literal, its texts and integers found without walking it. */
-static void fold_array(struct parser *p, struct query_node *n)
+static void fold_array(struct query_parser *p, struct query_node *n)
 {
 	n->op = Q_LITERAL;
 	n->ints = calloc(n->n_kids + 1, sizeof *n->ints);
 	if (!n->ints)
-		no_memory(p);
+		query_no_memory(p);
 	n->lit = json_array();
 	n->set = json_object();
 	for (unsigned i = 0; i < n->n_kids; i++) {
@@ -267,7 +118,7 @@ static void fold_array(struct parser *p, struct query_node *n)
 
 		if (json_array_append(n->lit, v) != 0 ||
 		    (json_is_string(v) && json_object_set_new(n->set, json_string_value(v), json_true()) != 0))
-			no_memory(p);
+			query_no_memory(p);
 		if (json_is_integer(v) && n->ints)
 			n->ints[n->n_ints++] = json_integer_value(v);
 		n->has_real = n->has_real || json_is_real(v);
@@ -278,57 +129,57 @@ static void fold_array(struct parser *p, struct query_node *n)
 		qsort(n->ints, n->n_ints, sizeof *n->ints, by_value);
 }
 
-static struct query_node *parse_array(struct parser *p)
+static struct query_node *parse_array(struct query_parser *p)
 {
 	struct query_node *n = node(p, Q_ARRAY);
 	bool fixed = true;
 
-	while (!p->err && !is_sign(p, "]")) {
+	while (!p->err && !query_is_sign(p, "]")) {
 		struct query_node *kid = parse_or(p);
 
 		fixed = fixed && kid && kid->op == Q_LITERAL;
 		add_kid(p, n, kid);
-		if (!accept_sign(p, ",") && !is_sign(p, "]"))
-			bad(p, "expected ',' or ']'");
+		if (!query_accept_sign(p, ",") && !query_is_sign(p, "]"))
+			query_bad(p, "expected ',' or ']'");
 	}
-	next(p);
+	query_next(p);
 	if (!p->err && fixed)
 		fold_array(p, n);
 	return n;
 }
 
-static struct query_node *parse_call(struct parser *p, unsigned which)
+static struct query_node *parse_call(struct query_parser *p, unsigned which)
 {
 	struct query_node *n = node(p, Q_CALL);
 
 	if (n)
 		n->fn = functions[which].fn;
-	next(p);	/* the parenthesis */
+	query_next(p);	/* the parenthesis */
 	if (functions[which].fn == QF_COUNT)
-		accept_sign(p, "*");
-	while (!p->err && !is_sign(p, ")")) {
+		query_accept_sign(p, "*");
+	while (!p->err && !query_is_sign(p, ")")) {
 		add_kid(p, n, parse_or(p));
-		if (!accept_sign(p, ",") && !is_sign(p, ")"))
-			bad(p, "expected ',' or ')'");
+		if (!query_accept_sign(p, ",") && !query_is_sign(p, ")"))
+			query_bad(p, "expected ',' or ')'");
 	}
 	if (n && !p->err && (n->n_kids < functions[which].min || n->n_kids > functions[which].max))
-		bad(p, "wrong number of arguments");
-	next(p);
+		query_bad(p, "wrong number of arguments");
+	query_next(p);
 	return n;
 }
 
-static void add_step(struct parser *p, struct query_node *n)
+static void add_step(struct query_parser *p, struct query_node *n)
 {
 	char **grown = n ? realloc(n->path, (n->n_path + 1) * sizeof *grown) : NULL;
 
 	if (!grown) {
-		no_memory(p);
+		query_no_memory(p);
 		return;
 	}
 	n->path = grown;
 	n->path[n->n_path] = strdup(hf_buf_cstr(&p->word));
 	if (!n->path[n->n_path])
-		no_memory(p);
+		query_no_memory(p);
 	else
 		n->n_path++;
 }
@@ -340,21 +191,21 @@ static void drop_step(struct query_node *n)
 	memmove(n->path, n->path + 1, n->n_path * sizeof *n->path);
 }
 
-static struct query_node *parse_path(struct parser *p)
+static struct query_node *parse_path(struct query_parser *p)
 {
 	struct query_node *n = node(p, Q_PATH);
 	bool quoted = p->tok == T_QUOTED_NAME;
 
 	add_step(p, n);
-	next(p);
-	while (!p->err && is_sign(p, ".")) {
-		next(p);
+	query_next(p);
+	while (!p->err && query_is_sign(p, ".")) {
+		query_next(p);
 		if (p->tok != T_WORD && p->tok != T_QUOTED_NAME) {
-			bad(p, "expected a name after '.'");
+			query_bad(p, "expected a name after '.'");
 			break;
 		}
 		add_step(p, n);
-		next(p);
+		query_next(p);
 	}
 	if (!p->err && !quoted && n->n_path > 1 && strcmp(n->path[0], "devices") == 0) {
 		drop_step(n);
@@ -364,7 +215,7 @@ static struct query_node *parse_path(struct parser *p)
 	return n;
 }
 
-static struct query_node *parse_primary(struct parser *p)
+static struct query_node *parse_primary(struct query_parser *p)
 {
 	struct query_node *n;
 
@@ -372,18 +223,18 @@ static struct query_node *parse_primary(struct parser *p)
 		return parse_literal(p, json_incref(p->number));
 	if (p->tok == T_STRING)
 		return parse_literal(p, json_stringn(hf_buf_cstr(&p->word), hf_buf_len(&p->word)));
-	if (is_word(p, "true") || is_word(p, "false"))
-		return parse_literal(p, json_boolean(is_word(p, "true")));
-	if (is_word(p, "null"))
+	if (query_is_word(p, "true") || query_is_word(p, "false"))
+		return parse_literal(p, json_boolean(query_is_word(p, "true")));
+	if (query_is_word(p, "null"))
 		return parse_literal(p, json_null());
-	if (accept_word(p, "undefined"))
+	if (query_accept_word(p, "undefined"))
 		return node(p, Q_UNDEFINED);
-	if (accept_sign(p, "["))
+	if (query_accept_sign(p, "["))
 		return parse_array(p);
-	if (accept_sign(p, "(")) {
+	if (query_accept_sign(p, "(")) {
 		n = parse_or(p);
-		if (!accept_sign(p, ")"))
-			bad(p, "expected ')'");
+		if (!query_accept_sign(p, ")"))
+			query_bad(p, "expected ')'");
 		return n;
 	}
 	if (p->tok == T_WORD && !p->err) {
@@ -393,23 +244,23 @@ static struct query_node *parse_primary(struct parser *p)
 			q++;
 		for (unsigned i = 0; *q == '(' && i < HF_ARRAY_LEN(functions); i++)
 			if (strcasecmp(hf_buf_cstr(&p->word), functions[i].name) == 0) {
-				next(p);
+				query_next(p);
 				return parse_call(p, i);
 			}
 		if (*q == '(')
-			bad(p, "unknown function");
+			query_bad(p, "unknown function");
 	}
 	if (!p->err && (p->tok == T_WORD || p->tok == T_QUOTED_NAME))
 		return parse_path(p);
-	bad(p, "expected a value");
+	query_bad(p, "expected a value");
 	return NULL;
 }
 
-static struct query_node *parse_unary(struct parser *p)
+static struct query_node *parse_unary(struct query_parser *p)
 {
 	struct query_node *n;
 
-	if (!accept_sign(p, "-"))
+	if (!query_accept_sign(p, "-"))
 		return parse_primary(p);
 	if (!p->err && p->tok == T_NUMBER) {
 		json_t *v = json_is_integer(p->number) ? json_integer(-json_integer_value(p->number)) :
@@ -418,7 +269,7 @@ static struct query_node *parse_unary(struct parser *p)
 		return parse_literal(p, v);
 	}
 	if (++p->depth > MAX_DEPTH)
-		bad(p, "nested too deep");
+		query_bad(p, "nested too deep");
 	n = p->err ? NULL : node(p, Q_NEG);
 	if (n)
 		add_kid(p, n, parse_unary(p));
@@ -426,34 +277,34 @@ static struct query_node *parse_unary(struct parser *p)
 	return n;
 }
 
-static struct query_node *parse_mul(struct parser *p)
+static struct query_node *parse_mul(struct query_parser *p)
 {
 	struct query_node *n = parse_unary(p);
 
 	for (;;) {
-		enum query_op op = is_sign(p, "*") ? Q_MUL : is_sign(p, "/") ? Q_DIV : Q_MOD;
+		enum query_op op = query_is_sign(p, "*") ? Q_MUL : query_is_sign(p, "/") ? Q_DIV : Q_MOD;
 
-		if (op == Q_MOD && !is_sign(p, "%"))
+		if (op == Q_MOD && !query_is_sign(p, "%"))
 			return n;
-		next(p);
+		query_next(p);
 		n = pair(p, op, n, parse_unary(p));
 	}
 }
 
-static struct query_node *parse_add(struct parser *p)
+static struct query_node *parse_add(struct query_parser *p)
 {
 	struct query_node *n = parse_mul(p);
 
-	while (is_sign(p, "+") || is_sign(p, "-")) {
-		enum query_op op = is_sign(p, "+") ? Q_ADD : Q_SUB;
+	while (query_is_sign(p, "+") || query_is_sign(p, "-")) {
+		enum query_op op = query_is_sign(p, "+") ? Q_ADD : Q_SUB;
 
-		next(p);
+		query_next(p);
 		n = pair(p, op, n, parse_mul(p));
 	}
 	return n;
 }
 
-static struct query_node *parse_compare(struct parser *p)
+static struct query_node *parse_compare(struct query_parser *p)
 {
 	static const struct { const char *sign; enum query_op op; } signs[] = {
 		{ "=", Q_EQ }, { "!=", Q_NE }, { "<>", Q_NE }, { "<", Q_LT }, { "<=", Q_LE }, { ">", Q_GT }, { ">=", Q_GE },
@@ -461,28 +312,28 @@ static struct query_node *parse_compare(struct parser *p)
 	struct query_node *n = parse_add(p);
 
 	for (unsigned i = 0; i < HF_ARRAY_LEN(signs); i++)
-		if (accept_sign(p, signs[i].sign))
+		if (query_accept_sign(p, signs[i].sign))
 			return pair(p, signs[i].op, n, parse_add(p));
-	if (accept_word(p, "IN"))
+	if (query_accept_word(p, "IN"))
 		return pair(p, Q_IN, n, parse_add(p));
-	if (accept_word(p, "NIN"))
+	if (query_accept_word(p, "NIN"))
 		return pair(p, Q_NIN, n, parse_add(p));
-	if (accept_word(p, "NOT")) {
-		if (!accept_word(p, "IN"))
-			bad(p, "expected IN after NOT");
+	if (query_accept_word(p, "NOT")) {
+		if (!query_accept_word(p, "IN"))
+			query_bad(p, "expected IN after NOT");
 		return pair(p, Q_NIN, n, parse_add(p));
 	}
 	return n;
 }
 
-static struct query_node *parse_not(struct parser *p)
+static struct query_node *parse_not(struct query_parser *p)
 {
 	struct query_node *n;
 
-	if (!accept_word(p, "NOT"))
+	if (!query_accept_word(p, "NOT"))
 		return parse_compare(p);
 	if (++p->depth > MAX_DEPTH)
-		bad(p, "nested too deep");
+		query_bad(p, "nested too deep");
 	n = p->err ? NULL : node(p, Q_NOT);
 	if (n)
 		add_kid(p, n, parse_not(p));
@@ -491,31 +342,31 @@ static struct query_node *parse_not(struct parser *p)
 }
 
 /* One node for the whole chain, so that a long one is not deep. */
-static struct query_node *chain(struct parser *p, enum query_op op, const char *word,
-				struct query_node *(*part)(struct parser *p))
+static struct query_node *chain(struct query_parser *p, enum query_op op, const char *word,
+				struct query_node *(*part)(struct query_parser *p))
 {
 	struct query_node *first = part(p), *n;
 
-	if (!is_word(p, word))
+	if (!query_is_word(p, word))
 		return first;
 	n = node(p, op);
 	add_kid(p, n, first);
-	while (accept_word(p, word))
+	while (query_accept_word(p, word))
 		add_kid(p, n, part(p));
 	return n;
 }
 
-static struct query_node *parse_and(struct parser *p)
+static struct query_node *parse_and(struct query_parser *p)
 {
 	return chain(p, Q_AND, "AND", parse_not);
 }
 
-static struct query_node *parse_or(struct parser *p)
+static struct query_node *parse_or(struct query_parser *p)
 {
 	struct query_node *n = NULL;
 
 	if (++p->depth > MAX_DEPTH)
-		bad(p, "nested too deep");
+		query_bad(p, "nested too deep");
 	if (!p->err)
 		n = chain(p, Q_OR, "OR", parse_and);
 	p->depth--;
@@ -538,12 +389,12 @@ static bool has_aggregate(const struct query_node *n)
 	return found;
 }
 
-static void add_column(struct parser *p, struct hub_query *q)
+static void add_column(struct query_parser *p, struct hub_query *q)
 {
 	struct query_column *grown = realloc(q->columns, (q->n_columns + 1) * sizeof *grown), *c;
 
 	if (!grown) {
-		no_memory(p);
+		query_no_memory(p);
 		return;
 	}
 	q->columns = grown;
@@ -553,22 +404,22 @@ static void add_column(struct parser *p, struct hub_query *q)
 	q->n_columns++;
 	if (p->err)
 		return;
-	if (accept_word(p, "AS")) {
+	if (query_accept_word(p, "AS")) {
 		if (p->tok != T_WORD && p->tok != T_QUOTED_NAME)
-			bad(p, "expected a name after AS");
+			query_bad(p, "expected a name after AS");
 		c->name = strdup(hf_buf_cstr(&p->word));
-		next(p);
+		query_next(p);
 	} else if (c->expr->op == Q_PATH) {
 		c->name = strdup(c->expr->path[c->expr->n_path - 1]);
 	} else if (asprintf(&c->name, "$%u", q->n_columns) < 0) {
 		c->name = NULL;
 	}
 	if (!c->name)
-		no_memory(p);
+		query_no_memory(p);
 	q->aggregate = q->aggregate || is_aggregate(c->expr);
 	for (unsigned i = 0; i < c->expr->n_kids; i++)
 		if (has_aggregate(c->expr->kids[i]))
-			bad(p, "an aggregate inside an expression");
+			query_bad(p, "an aggregate inside an expression");
 }
 
 /* Groups are kept by column name. */
@@ -581,54 +432,54 @@ static bool named_twice(const struct hub_query *q)
 	return false;
 }
 
-static void parse_select(struct parser *p, struct hub_query *q)
+static void parse_select(struct query_parser *p, struct hub_query *q)
 {
-	if (!accept_word(p, "SELECT"))
-		bad(p, "expected SELECT");
-	if (accept_word(p, "TOP")) {
-		bool paren = accept_sign(p, "(");
+	if (!query_accept_word(p, "SELECT"))
+		query_bad(p, "expected SELECT");
+	if (query_accept_word(p, "TOP")) {
+		bool paren = query_accept_sign(p, "(");
 
 		if (p->err || p->tok != T_NUMBER || !json_is_integer(p->number))
-			bad(p, "expected a number after TOP");
+			query_bad(p, "expected a number after TOP");
 		else
 			q->top = json_integer_value(p->number);
-		next(p);
-		if (paren && !accept_sign(p, ")"))
-			bad(p, "expected ')'");
+		query_next(p);
+		if (paren && !query_accept_sign(p, ")"))
+			query_bad(p, "expected ')'");
 	}
-	q->all = accept_sign(p, "*");
+	q->all = query_accept_sign(p, "*");
 	if (q->all)
 		return;
 	do {
 		add_column(p, q);
-	} while (!p->err && accept_sign(p, ","));
+	} while (!p->err && query_accept_sign(p, ","));
 }
 
-static void parse_from(struct parser *p, struct hub_query *q)
+static void parse_from(struct query_parser *p, struct hub_query *q)
 {
-	if (!accept_word(p, "FROM"))
-		bad(p, "expected FROM");
+	if (!query_accept_word(p, "FROM"))
+		query_bad(p, "expected FROM");
 	if (p->err || p->tok != T_WORD || strcmp(hf_buf_cstr(&p->word), "devices") != 0) {
-		bad(p, "expected devices, devices.modules or devices.jobs");
+		query_bad(p, "expected devices, devices.modules or devices.jobs");
 		return;
 	}
-	next(p);
-	if (!accept_sign(p, "."))
+	query_next(p);
+	if (!query_accept_sign(p, "."))
 		return;
 	if (p->tok == T_WORD && strcmp(hf_buf_cstr(&p->word), "modules") == 0)
 		q->from = HUB_FROM_MODULES;
 	else if (p->tok == T_WORD && strcmp(hf_buf_cstr(&p->word), "jobs") == 0)
 		q->from = HUB_FROM_JOBS;
 	else
-		bad(p, "only devices, devices.modules and devices.jobs can be asked for");
-	next(p);
+		query_bad(p, "only devices, devices.modules and devices.jobs can be asked for");
+	query_next(p);
 }
 
-static void parse_where(struct parser *p, struct hub_query *q)
+static void parse_where(struct query_parser *p, struct hub_query *q)
 {
 	q->where = parse_or(p);
 	if (!p->err && has_aggregate(q->where))
-		bad(p, "an aggregate in WHERE");
+		query_bad(p, "an aggregate in WHERE");
 }
 
 static bool grouped(const struct hub_query *q, const struct query_node *col)
@@ -647,17 +498,17 @@ static bool grouped(const struct hub_query *q, const struct query_node *col)
 	return false;
 }
 
-static void parse_group(struct parser *p, struct hub_query *q)
+static void parse_group(struct query_parser *p, struct hub_query *q)
 {
-	if (accept_word(p, "GROUP")) {
-		if (!accept_word(p, "BY"))
-			bad(p, "expected BY");
+	if (query_accept_word(p, "GROUP")) {
+		if (!query_accept_word(p, "BY"))
+			query_bad(p, "expected BY");
 		do {
 			struct query_node **grown = realloc(q->groups, (q->n_groups + 1) * sizeof(struct query_node *));
 			struct query_node *n;
 
 			if (!grown) {
-				no_memory(p);
+				query_no_memory(p);
 				return;
 			}
 			q->groups = grown;
@@ -665,58 +516,58 @@ static void parse_group(struct parser *p, struct hub_query *q)
 			if (n)
 				q->groups[q->n_groups++] = n;
 			if (!p->err && n->op != Q_PATH)
-				bad(p, "GROUP BY takes paths");
-		} while (!p->err && accept_sign(p, ","));
+				query_bad(p, "GROUP BY takes paths");
+		} while (!p->err && query_accept_sign(p, ","));
 		q->aggregate = true;
 	}
 	if (!p->err && q->aggregate && q->all)
-		bad(p, "SELECT * with GROUP BY");
+		query_bad(p, "SELECT * with GROUP BY");
 	if (!p->err && q->aggregate && q->from == HUB_FROM_JOBS)
-		bad(p, "devices.jobs takes no aggregates");
+		query_bad(p, "devices.jobs takes no aggregates");
 	if (!p->err && q->aggregate && named_twice(q))
-		bad(p, "two columns of one name: use AS");
+		query_bad(p, "two columns of one name: use AS");
 	for (unsigned i = 0; !p->err && q->aggregate && i < q->n_columns; i++)
 		if (!is_aggregate(q->columns[i].expr) && !grouped(q, q->columns[i].expr))
-			bad(p, "a column that is neither grouped nor an aggregate");
+			query_bad(p, "a column that is neither grouped nor an aggregate");
 }
 
-static void parse_query(struct parser *p, struct hub_query *q)
+static void parse_query(struct query_parser *p, struct hub_query *q)
 {
 	parse_select(p, q);
 	parse_from(p, q);
-	if (accept_word(p, "WHERE"))
+	if (query_accept_word(p, "WHERE"))
 		parse_where(p, q);
 	parse_group(p, q);
 }
 
 /* "", "*", a condition, "[*] FROM devices.modules [WHERE condition]", or a whole query that selects everything. */
-static void parse_condition(struct parser *p, struct hub_query *q)
+static void parse_condition(struct query_parser *p, struct hub_query *q)
 {
-	if (is_word(p, "SELECT")) {
+	if (query_is_word(p, "SELECT")) {
 		parse_query(p, q);
 		if (!p->err && !q->all)
-			bad(p, "a condition selects nothing but *");
+			query_bad(p, "a condition selects nothing but *");
 		if (!p->err && q->top >= 0)
-			bad(p, "a condition takes no TOP");
+			query_bad(p, "a condition takes no TOP");
 	} else {
 		q->all = true;
-		if (accept_sign(p, "*") || is_word(p, "FROM")) {
-			if (is_word(p, "FROM"))
+		if (query_accept_sign(p, "*") || query_is_word(p, "FROM")) {
+			if (query_is_word(p, "FROM"))
 				parse_from(p, q);
-			if (accept_word(p, "WHERE"))
+			if (query_accept_word(p, "WHERE"))
 				parse_where(p, q);
 		} else if (p->tok != T_END) {
 			parse_where(p, q);
 		}
 	}
 	if (!p->err && q->from == HUB_FROM_JOBS)
-		bad(p, "a condition is about devices or devices.modules");
+		query_bad(p, "a condition is about devices or devices.modules");
 }
 
-static int parse(struct hf_span text, void (*rule)(struct parser *p, struct hub_query *q), struct hub_query **ret_q,
+static int parse(struct hf_span text, void (*rule)(struct query_parser *p, struct hub_query *q), struct hub_query **ret_q,
 		 char *ret_reason, size_t cap)
 {
-	struct parser p = { .reason = ret_reason, .cap = cap, .word = HF_BUF_INIT(MAX_TEXT) };
+	struct query_parser p = { .reason = ret_reason, .cap = cap, .word = HF_BUF_INIT(MAX_TEXT) };
 	struct hub_query *q = calloc(1, sizeof *q);
 	char *copy = hf_span_dup(text);
 
@@ -730,12 +581,12 @@ static int parse(struct hf_span text, void (*rule)(struct parser *p, struct hub_
 	p.text = p.at = p.start = copy;
 	if (text.len > MAX_TEXT || memchr(copy, 0, text.len) || !hf_utf8_ok(text)) {
 		copy[0] = '\0';
-		bad(&p, "the query is too long or not UTF-8");
+		query_bad(&p, "the query is too long or not UTF-8");
 	}
-	next(&p);
+	query_next(&p);
 	rule(&p, q);
 	if (!p.err && p.tok != T_END)
-		bad(&p, "unexpected text");
+		query_bad(&p, "unexpected text");
 	hf_buf_fini(&p.word);
 	json_decref(p.number);
 	free(copy);
