@@ -170,6 +170,72 @@ static void test_registry_rules(void **state)
 	assert_int_equal(commit(w), 0);
 }
 
+static unsigned n_with_parent(struct world *w)
+{
+	unsigned n = 0;
+
+	for (const struct hub_ident *d = hub_device_next(w->m, NULL); d; d = hub_device_next(w->m, d->device_id))
+		n += *d->parent_scope || *d->device_scope;
+	return n;
+}
+
+/* A parent of many: its end is one small commit, and lasts however the hub ends after it. */
+static void test_parent_of_many(void **state)
+{
+	struct world *w = *state;
+	struct hub_error err;
+	char doc[512], id[32];
+	char *first, *last;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(put(w, "edge", NULL, "{'capabilities':{'iotEdge':true}}", NULL, &err), 0);
+	snprintf(doc, sizeof doc, "{'deviceScope':'%s'}", find(w, "edge")->device_scope);
+	for (unsigned i = 0; i < 2500; i++) {
+		snprintf(id, sizeof id, "d%04u", i);
+		assert_int_equal(put(w, id, NULL, doc, NULL, &err), 0);
+	}
+	assert_int_equal(commit(w), 0);
+	close_model(w);
+	open_model(w, 0);
+	assert_int_equal(n_with_parent(w), 2501);
+	close_model(w);
+
+	/* Killed right after the answer. */
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		open_model(w, 0);
+		_exit(hub_ident_delete(w->m, "edge", NULL, NULL, &err) != 0 || commit(w) != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	open_model(w, 0);
+	assert_null(find(w, "edge"));
+	assert_int_equal(n_with_parent(w), 0);
+
+	/* Ended in order: what the service was told stands. */
+	assert_int_equal(put(w, "edge", NULL, "{'capabilities':{'iotEdge':true}}", NULL, &err), 0);
+	snprintf(doc, sizeof doc, "{'deviceScope':'%s'}", find(w, "edge")->device_scope);
+	for (unsigned i = 0; i < 2500; i++) {
+		snprintf(id, sizeof id, "d%04u", i);
+		assert_int_equal(put(w, id, NULL, doc, "*", &err), 0);
+	}
+	assert_int_equal(commit(w), 0);
+	assert_int_equal(hub_ident_delete(w->m, "edge", NULL, NULL, &err), 0);
+	assert_int_equal(hub_ident_delete(w->m, "d2499", NULL, NULL, &err), 0);
+	first = strdup(find(w, "d0000")->etag);
+	last = strdup(find(w, "d2498")->etag);
+	assert_int_equal(commit(w), 0);
+	close_model(w);
+	open_model(w, 0);
+	assert_int_equal(n_with_parent(w), 0);
+	assert_string_equal(find(w, "d0000")->etag, first);
+	assert_string_equal(find(w, "d2498")->etag, last);
+	free(first);
+	free(last);
+}
+
 static void on_scopes(void *arg)
 {
 	((struct world *)arg)->notes++;
@@ -663,6 +729,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_registry_rules, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_parent_of_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twins, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_events, setup, teardown),

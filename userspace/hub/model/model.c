@@ -157,6 +157,7 @@ static void on_tick(void *arg)
 	more |= hub_feedback_step(m);
 	more |= hub_jobs_step(m->jobs);
 	more |= hub_blobs_step(m);
+	more |= hub_children_step(m);
 	if (more)
 		hub_model_tick(m);
 }
@@ -640,6 +641,7 @@ void hub_model_close(struct hub_model **pm)
 	if (m->state && m->events) {
 		move_set(m->late_idents, m->dirty_idents);
 		move_set(m->late_twins, m->dirty_twins);
+		hub_children_save(m);
 		turn_end(m);
 	}
 	if (m->state_txn)

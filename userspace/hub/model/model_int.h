@@ -39,6 +39,7 @@ struct hub_entry {
 	struct hf_list c2d;		/* struct hub_c2d_item, oldest first */
 	struct hf_list c2d_node;	/* in c2d_busy while there are any */
 	unsigned n_c2d, n_children, n_uploads;
+	bool is_unsaved;		/* freed of its parent; children.c writes it soon */
 	char *model_id;
 };
 
@@ -85,6 +86,7 @@ struct hub_model {
 	struct hf_map *idents;			/* id -> struct hub_entry */
 	struct hub_entry **devices;		/* sorted by device id */
 	size_t n_devices, cap_devices;
+	size_t n_unsaved;			/* devices with is_unsaved */
 	struct hf_map *dirty_idents, *dirty_twins;	/* ids whose records the next commit writes */
 	struct hf_map *late_idents, *late_twins;	/* those of commits that failed */
 	struct hf_map *leftovers;	/* ids deleted since a commit succeeded: what is stored for them goes first */
@@ -135,11 +137,19 @@ int hub_counters_load(struct hub_model *m);
 int hub_counters_write(struct hub_model *m, struct hf_txn *txn);
 void hub_counters_stored(struct hub_model *m);
 
+/* children.c */
+int hub_children_free(struct hub_model *m, struct hub_entry *parent);	/* it is about to go. -ENOMEM: none is free */
+int hub_children_load(struct hub_model *m);				/* counts them; frees those without a parent */
+void hub_children_forget(struct hub_model *m, struct hub_entry *e);	/* e goes, or its record is written anyway */
+bool hub_children_step(struct hub_model *m);				/* true: there are more */
+void hub_children_save(struct hub_model *m);				/* all that are left, before the last commit */
+
 /* registry.c, ident_parse.c */
 struct hub_entry *hub_entry_find(struct hub_model *m, struct hf_span id);
 int hub_registry_load(struct hub_model *m);
 int hub_registry_write(struct hub_model *m, struct hf_txn *txn, struct hf_span id);
 void hub_registry_fini(struct hub_model *m);
+int hub_ident_new_etag(struct hub_ident *i);
 void hub_ident_free(struct hub_ident *i);
 /* Reads status, authentication and capabilities of doc into *io (a copy of the present state). *ret_parent_scope: what
  * doc says about the parent, "" = none, NULL = nothing. HF_EINVALID, -ENOMEM. */

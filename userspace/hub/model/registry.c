@@ -284,13 +284,7 @@ int hub_registry_load(struct hub_model *m)
 
 	if (r == 0)
 		r = hf_db_each(m->state, HUB_T_IDENT, load_record, &(struct load){ m, true });
-	for (size_t i = 0; r == 0 && i < m->n_devices; i++) {
-		struct hub_entry *parent = hub_scope_owner(m, m->devices[i]->ident.parent_scope);
-
-		if (parent)
-			parent->n_children++;
-	}
-	return r;
+	return r == 0 ? hub_children_load(m) : r;
 }
 
 void hub_registry_fini(struct hub_model *m)
@@ -306,7 +300,7 @@ void hub_registry_fini(struct hub_model *m)
 
 /* --- changes ---------------------------------------------------------------------------------------------- */
 
-static int new_etag(struct hub_ident *i)
+int hub_ident_new_etag(struct hub_ident *i)
 {
 	hf_autobuf struct hf_buf b = HF_BUF_INIT(64);
 	char text[24], *copy;
@@ -387,7 +381,7 @@ static int create(struct hub_model *m, const char *device_id, const char *module
 	int r = e ? new_generation(m, &e->ident) : -ENOMEM;
 
 	if (r == 0)
-		r = new_etag(&e->ident);
+		r = hub_ident_new_etag(&e->ident);
 	if (r == 0)
 		r = hub_ident_parse(&e->ident, doc, true, &parent, err);
 	if (r == 0 && !module_id)
@@ -426,6 +420,7 @@ static void remove_entry(struct hub_model *m, struct hub_entry *e)
 {
 	hub_c2d_drop_all(m, e);
 	hub_configs_removed(m->configs, e);
+	hub_children_forget(m, e);
 	if (e->n_uploads)
 		hub_uploads_drop(m, e->ident.id);
 	if (!e->ident.module_id)
@@ -466,7 +461,7 @@ static int update(struct hub_model *m, struct hub_entry *e, const json_t *doc, s
 		return r;
 	r = hub_ident_parse(&now, doc, false, &parent, err);
 	if (r == 0)
-		r = new_etag(&now);
+		r = hub_ident_new_etag(&now);
 	if (r == 0 && !now.module_id)
 		r = settle_scopes(m, &now, parent, err);
 	if (r == 0 && was_edge && !now.is_edge)
@@ -563,32 +558,6 @@ int hub_ident_put(struct hub_model *m, const char *device_id, const char *module
 	return r;
 }
 
-static bool is_child(const struct hub_ident *c, const struct hub_ident *parent)
-{
-	return *c->parent_scope && strcmp(c->parent_scope, parent->device_scope) == 0;
-}
-
-/* Children of a deleted edge device are free again. -ENOMEM: none is. */
-static int free_children(struct hub_model *m, struct hub_entry *parent)
-{
-	for (size_t i = 0; i < m->n_devices && parent->n_children; i++)
-		if (is_child(&m->devices[i]->ident, &parent->ident) && new_etag(&m->devices[i]->ident) != 0)
-			return -ENOMEM;
-	for (size_t i = 0; i < m->n_devices && parent->n_children; i++) {
-		struct hub_ident *c = &m->devices[i]->ident;
-
-		if (!is_child(c, &parent->ident))
-			continue;
-		c->parent_scope[0] = '\0';
-		if (!c->is_edge)
-			c->device_scope[0] = '\0';
-		parent->n_children--;
-		hub_dirty_ident(m, c->id);
-	}
-	hub_scopes_changed(m);
-	return 0;
-}
-
 int hub_ident_delete(struct hub_model *m, const char *device_id, const char *module_id, const char *if_match,
 		     struct hub_error *err)
 {
@@ -601,7 +570,7 @@ int hub_ident_delete(struct hub_model *m, const char *device_id, const char *mod
 		return hub_refuse(err, HF_ESTALE, 412, 412001, "PreconditionFailed", "the etag of %s is %s",
 				  e->ident.id, e->ident.etag);
 	if (!module_id) {
-		int r = free_children(m, e);
+		int r = hub_children_free(m, e);
 
 		if (r != 0)
 			return r;
