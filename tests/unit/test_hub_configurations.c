@@ -405,6 +405,53 @@ static void test_content(void **state)
 	}
 }
 
+static json_int_t applied(struct world *w, const char *id)
+{
+	json_t *doc = hub_config_doc(w->m, id);
+	json_int_t n = json_integer_value(json_object_get(json_object_get(json_object_get(doc, "systemMetrics"), "results"), "appliedCount"));
+
+	json_decref(doc);
+	return n;
+}
+
+/* Whatever a configuration asks for, a turn of the loop does little of it. */
+static void test_work_per_turn(void **state)
+{
+	struct world *w = *state;
+	hf_autobuf struct hf_buf longer = HF_BUF_INIT(1 << 16);
+	const char *const conditions[] = { "tags.a = 1", "" };
+	const json_int_t most[] = { 250, 20 };
+	struct hub_error err;
+	char id[16];
+
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(id, sizeof id, "dev%04u", i);
+		world_put(w, id, NULL, "{}");
+		world_twin(w, id, "{'tags':{'a':1}}");
+	}
+	world_commit(w);
+	hf_buf_puts(&longer, "tags.a = 1");
+	for (unsigned i = 0; i < 1200; i++)
+		hf_buf_puts(&longer, " OR tags.b = 1");
+	for (unsigned k = 0; k < HF_ARRAY_LEN(conditions); k++) {
+		const char *target = *conditions[k] ? conditions[k] : hf_buf_cstr(&longer);
+		json_t *request = json_pack("{s{s{si}} ss si}", "content", "deviceContent", "properties.desired.q", (int)k,
+					    "targetCondition", target, "priority", (int)k), *doc = NULL;
+		json_int_t was = 0, now = 0;
+
+		snprintf(id, sizeof id, "c%u", k);
+		assert_int_equal(hub_config_put(w->m, id, request, NULL, &doc, &err), 0);
+		json_decref(request);
+		json_decref(doc);
+		for (unsigned turns = 0; now < 1000; was = now, turns++) {
+			world_commit(w);
+			now = applied(w, id);
+			assert_in_range(now - was, 0, most[k]);
+			assert_true(turns < 2000);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +464,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_chase, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_restart, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_content, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_work_per_turn, world_setup, world_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,7 +11,8 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
-#define SLICE_WORK 4000		/* conditions looked at per turn */
+#define SLICE_WORK 20000	/* steps of evaluation per turn */
+#define CHANGE_WORK 100		/* what a changed twin costs, in such steps */
 #define LATER_MS 1000		/* between rounds that the hub's own changes, and counting, ask for */
 
 void hub_configs_wake(struct hub_configs *c)
@@ -263,17 +264,28 @@ static void weigh(struct hub_configs *c, struct hub_entry *e)
 
 /* --- turns ---------------------------------------------------------------------------------------------------- */
 
+static size_t steps_of_all(const struct hub_configs *c)
+{
+	size_t n = 1;
+
+	for (unsigned i = 0; i < c->n; i++)
+		n += 1 + (c->order[i]->target ? hub_query_steps(c->order[i]->target) : 0);
+	return n;
+}
+
 static void weigh_device(struct hub_configs *c, struct hf_span device, size_t *io_work)
 {
 	struct hub_entry *e = hub_entry_find(c->m, device);
+	size_t before = hf_map_count(c->m->dirty_twins);
 
 	*io_work += 1;
 	if (!e || e->ident.module_id)
 		return;
-	*io_work += (1 + e->n_modules) * (c->n + 1);
+	*io_work += (1 + e->n_modules) * steps_of_all(c);
 	c->applying = true;
 	weigh(c, e);
 	c->applying = false;
+	*io_work += (hf_map_count(c->m->dirty_twins) - before) * CHANGE_WORK;
 }
 
 void hub_configs_work(void *arg)

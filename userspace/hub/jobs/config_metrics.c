@@ -7,7 +7,7 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
-#define SLICE_VISITS 1000
+#define SLICE_WORK 20000	/* steps of evaluation, of one metric per turn */
 
 int hub_metric_check(const char *text, struct hub_query **ret_q, char *reason, size_t cap)
 {
@@ -99,25 +99,28 @@ json_t *hub_metrics_doc(const struct hub_config *cfg, bool is_system, bool resul
 
 bool hub_metrics_step(struct hub_configs *c)
 {
-	unsigned visits = SLICE_VISITS;
-
-	while (c->counting && visits) {
+	while (c->counting) {
 		struct hub_config *cfg = c->count_config < c->n ? c->by_id[c->count_config] : NULL;
 		struct hub_config_metric *metric = cfg && c->count_metric < cfg->n_metrics ? &cfg->metrics[c->count_metric] : NULL;
+		unsigned visits;
 
 		if (!cfg) {
 			c->counting = false;
 		} else if (!metric) {
 			c->count_config++;
 			c->count_metric = 0;
-		} else if (hub_query_next(c->m, metric->query, c->count_pos, &visits)) {
-			c->count++;
-		} else if (visits) {
-			metric->result = c->count;
-			c->count = 0;
-			c->count_pos[0] = '\0';
-			c->count_metric++;
+		} else {
+			visits = hub_query_visits(metric->query, SLICE_WORK);
+			while (hub_query_next(c->m, metric->query, c->count_pos, &visits))
+				c->count++;
+			if (visits) {
+				metric->result = c->count;
+				c->count = 0;
+				c->count_pos[0] = '\0';
+				c->count_metric++;
+			}
+			return true;
 		}
 	}
-	return c->counting;
+	return false;
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #define SLICE_VISITS 500	/* identities looked at */
+#define SLICE_WORK 20000	/* steps of evaluation meanwhile */
 #define SLICE_RESULTS 50	/* results worked on */
 #define MAX_CALLS 100		/* methods of one job in flight */
 #define STEP_RESULT_KEEP 4096	/* room for anything but an answer in a result */
@@ -265,7 +266,7 @@ static int work_slice(struct hub_jobs *jobs, struct hub_job *j, bool *ret_end)
 static int select_slice(struct hub_jobs *jobs, struct hub_job *j)
 {
 	const struct hub_ident *ident;
-	unsigned visits = SLICE_VISITS;
+	unsigned visits = hf_min(hub_query_visits(j->condition, SLICE_WORK), (unsigned)SLICE_VISITS);
 	int r = 0;
 
 	while (r == 0 && (ident = hub_query_next(jobs->m, j->condition, j->select_pos, &visits))) {

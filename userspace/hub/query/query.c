@@ -28,6 +28,16 @@ const char *hub_query_item_type(const struct hub_query *q)
 	return !q->all ? "Raw" : q->from == HUB_FROM_JOBS ? "DeviceJob" : "Twin";
 }
 
+unsigned hub_query_steps(const struct hub_query *q)
+{
+	return q->n_nodes + 1;
+}
+
+unsigned hub_query_visits(const struct hub_query *q, unsigned work)
+{
+	return hf_max(work / hub_query_steps(q), 1u);
+}
+
 static const struct hub_ident *next_ident(struct hub_model *m, bool modules, char pos[HF_IDENT_MAX + 1])
 {
 	const struct hub_ident *d, *mod;
@@ -213,7 +223,7 @@ static int take_rows(struct hub_model *m, const struct hub_query *q, unsigned ma
 		     char pos[POS_MAX + 1], bool *ret_more)
 {
 	char at[HF_IDENT_MAX + 1], copy[HF_IDENT_MAX + 1];
-	uint64_t visits = WORK_MAX / (q->n_nodes + 1);
+	uint64_t visits = hub_query_visits(q, WORK_MAX);
 	const struct hub_ident *i;
 	int err = 0;
 

@@ -20,6 +20,9 @@ bool hub_query_matches(struct hub_model *m, const struct hub_query *q, const str
  * *io_visits left: there is no further one. */
 const struct hub_ident *hub_query_next(struct hub_model *m, const struct hub_query *q, char pos[HF_IDENT_MAX + 1],
 				       unsigned *io_visits);
+unsigned hub_query_steps(const struct hub_query *q);	/* of evaluating its condition once, at most */
+/* How many identities may be looked at for so much work, in steps of evaluation; at least one. */
+unsigned hub_query_visits(const struct hub_query *q, unsigned work);
 /* One page of at most max rows. token: of the page before, NULL or "" for the first; HF_EINVALID if not ours.
  * *ret_next: heap text for the next page, NULL at the end. */
 int hub_query_run(struct hub_model *m, const struct hub_query *q, unsigned max, const char *token, json_t **ret_rows,
