@@ -12,7 +12,8 @@
 #include <stdio.h>
 
 #define SLICE_WORK 20000	/* steps of evaluation per turn */
-#define CHANGE_WORK 100		/* what a changed twin costs, in such steps */
+#define COMPARE_WORK 40		/* what it costs, in such steps, to see whether content is there already */
+#define CHANGE_WORK 100		/* and a changed twin */
 #define LATER_MS 1000		/* between rounds that the hub's own changes, and counting, ask for */
 
 void hub_configs_wake(struct hub_configs *c)
@@ -285,6 +286,8 @@ static void weigh_device(struct hub_configs *c, struct hf_span device, size_t *i
 	c->applying = true;
 	weigh(c, e);
 	c->applying = false;
+	if (json_object_size(e->twin.configurations) || e->n_modules)
+		*io_work += (1 + e->n_modules) * COMPARE_WORK;
 	*io_work += (hf_map_count(c->m->dirty_twins) - before) * CHANGE_WORK;
 }
 
