@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* An id that is used again gets nothing of the identity before; numbers never go back; what a failed commit leaves. */
 #include "core/clock.h"
+#include "hub/jobs/configs_int.h"
 #include "hub/jobs/jobs.h"
 #include "hub/model/clients.h"
 #include "hub/model/model_int.h"
@@ -159,6 +160,35 @@ static void test_a_deletion_stored_with_what_came_after(void **state)
 	reopen(w);
 	assert_int_equal(hub_c2d_count(w->m, "d"), 1);
 	assert_null(hub_session_load(w->m, "d"));
+}
+
+static bool configs_are_stored(struct world *w)
+{
+	return !w->m->configs->unstored;
+}
+
+/* Refused or not: what a configuration is in memory, it is after a restart. */
+static void test_configurations_stored_late(void **state)
+{
+	struct world *w = *state;
+	json_t *request = world_json("{'content':{'deviceContent':{'properties.desired.a':1}},'targetCondition':'*','priority':1}");
+	json_t *doc = NULL;
+	struct hub_error err;
+
+	assert_int_equal(hub_config_put(w->m, "kept", request, NULL, &doc, &err), 0);
+	json_decref(doc);
+	world_commit(w);
+	assert_int_equal(hub_config_put(w->m, "late", request, NULL, &doc, &err), 0);
+	json_decref(doc);
+	assert_int_equal(hub_config_delete(w->m, "kept", NULL, &err), 0);
+	commit_fails(w);
+	world_until(w, configs_are_stored);
+	reopen(w);
+	assert_null(hub_config_doc(w->m, "kept"));
+	doc = hub_config_doc(w->m, "late");
+	assert_non_null(doc);
+	json_decref(doc);
+	json_decref(request);
 }
 
 /* A message that expires while its device's record waits to be stored: the record does not open a second transaction. */
@@ -374,6 +404,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_sequence_numbers_go_on, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_deletion_stored_late, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_deletion_stored_with_what_came_after, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_configurations_stored_late, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_no_session_without_an_identity, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_call_does_not_reach_the_next_of_that_id, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_methods_fall_back_to_the_older_client, world_setup, world_teardown),

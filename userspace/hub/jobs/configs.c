@@ -187,10 +187,9 @@ static int read_doc(struct hub_config *cfg, const json_t *doc, struct hub_error 
 
 /* --- records and documents -------------------------------------------------------------------------------------- */
 
-static int store(struct hub_configs *c, struct hub_config *cfg)
+static int put_record(struct hf_txn *txn, const struct hub_config *cfg)
 {
 	json_t *o = json_copy(cfg->doc);
-	struct hf_txn *txn;
 	char *text = NULL;
 	int r = o ? json_object_set_new(o, "seq", json_integer((json_int_t)cfg->seq)) : -1;
 
@@ -199,11 +198,38 @@ static int store(struct hub_configs *c, struct hub_config *cfg)
 	if (r == 0)
 		text = json_dumps(o, JSON_COMPACT);
 	json_decref(o);
-	r = text ? hub_state_txn(c->m, &txn) : -ENOMEM;
-	if (r == 0)
-		r = hf_txn_put(txn, HUB_T_CONFIG, hf_span_str(cfg->id), hf_span_str(text));
+	r = text ? hf_txn_put(txn, HUB_T_CONFIG, hf_span_str(cfg->id), hf_span_str(text)) : -ENOMEM;
 	free(text);
 	return r;
+}
+
+static int store(struct hub_configs *c, const struct hub_config *cfg)
+{
+	struct hf_txn *txn;
+	int r = hub_state_txn(c->m, &txn);
+
+	c->changed = true;
+	return r == 0 ? put_record(txn, cfg) : r;
+}
+
+int hub_configs_write(struct hub_configs *c, struct hf_txn *txn)
+{
+	int r = c->unstored ? hf_txn_clear(txn, HUB_T_CONFIG) : 0;
+
+	for (unsigned i = 0; r == 0 && c->unstored && i < c->n; i++)
+		r = put_record(txn, c->by_id[i]);
+	return r;
+}
+
+void hub_configs_written(struct hub_configs *c, int err)
+{
+	c->unstored = err != 0 && (c->unstored || c->changed);
+	c->changed = false;
+}
+
+bool hub_configs_unstored(const struct hub_configs *c)
+{
+	return c->unstored;
 }
 
 static struct hub_config *config_new(const char *id)
@@ -437,6 +463,7 @@ int hub_config_delete(struct hub_model *m, const char *id, const char *if_match,
 		r = hf_txn_del(txn, HUB_T_CONFIG, hf_span_str(id));
 	if (r != 0)
 		return r;
+	m->configs->changed = true;
 	take_out(m->configs, cfg);
 	config_free(cfg);
 	hub_configs_sweep(m->configs);

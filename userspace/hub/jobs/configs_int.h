@@ -34,6 +34,7 @@ struct hub_configs {
 	struct hub_config *order[HUB_MAX_CONFIGS];	/* the one to apply first */
 	unsigned n;
 	uint64_t last_seq;
+	bool changed, unstored;		/* since the last commit; in one that failed: all are stored with the next */
 	struct hf_task task;
 	struct hf_timer *timer;
 	/* Devices to weigh again: at once; later, because the hub itself changed them; all, behind sweep_pos. */

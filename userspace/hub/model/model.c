@@ -190,6 +190,8 @@ static int begin_state(struct hub_model *m, struct hf_txn **ret_txn)
 
 	if (r == 0)
 		r = erase_leftovers(m, *ret_txn);
+	if (r == 0)
+		r = hub_configs_write(m->configs, *ret_txn);
 	if (r != 0)
 		hf_txn_abort(ret_txn);
 	return r;
@@ -281,6 +283,7 @@ static int commit_state(struct hub_model *m, struct hf_txn **txn)
 	r = hf_txn_commit(txn);
 	if (r == 0) {
 		hub_counters_stored(m);
+		hub_configs_written(m->configs, 0);
 		clear_set(m->leftovers);
 	}
 	return r;
@@ -345,11 +348,12 @@ static void on_retry(void *arg)
 	hf_log(HF_LOG_NOTICE, "hub.commit", "changes that could not be stored before are stored now");
 }
 
-static void set_aside(struct hub_model *m)
+static void set_aside(struct hub_model *m, int err)
 {
+	hub_configs_written(m->configs, err);
 	move_set(m->dirty_idents, m->late_idents);
 	move_set(m->dirty_twins, m->late_twins);
-	if (!m->closing && hf_map_count(m->late_idents) + hf_map_count(m->late_twins) > 0)
+	if (!m->closing && (hf_map_count(m->late_idents) + hf_map_count(m->late_twins) > 0 || hub_configs_unstored(m->configs)))
 		hf_timer_start(m->retry, RETRY_MS, 0);
 }
 
@@ -366,7 +370,7 @@ static int commit(struct hub_model *m)
 		clear_set(m->dirty_idents);
 		clear_set(m->dirty_twins);
 	} else {
-		set_aside(m);
+		set_aside(m, r);
 	}
 	hub_jobs_written(m->jobs, r);
 	e = hub_event_flush(m);

@@ -198,6 +198,9 @@ int hub_transfers_load(struct hub_transfers *t);	/* when the blobs are there */
 /* configs.c, config_apply.c */
 int hub_configs_load(struct hub_configs *c);		/* when the twins are there */
 void hub_configs_touch(struct hub_configs *c, const char *id);		/* an identity or its twin changed */
+int hub_configs_write(struct hub_configs *c, struct hf_txn *txn);	/* what a failed commit left unstored */
+void hub_configs_written(struct hub_configs *c, int err);		/* how a commit ended */
+bool hub_configs_unstored(const struct hub_configs *c);
 void hub_configs_removed(struct hub_configs *c, const struct hub_entry *e);	/* it is about to go */
 
 /* blob.c, upload.c */
