@@ -218,6 +218,25 @@ def test_connect_delay(lab, child, device):
         assert device.ends() and device.seen == []
 
 
+def test_connect_delay_behind_a_gateway(lab, service):
+    """The CONNECT is judged twice; what the first time kept is given back (the sanitizer looks at the end)."""
+    def put(device, doc):
+        status, _, got = service.call("PUT", f"/devices/{device}", {"deviceId": device, **doc})
+        assert status == 200
+        return got
+    scope = put("slow-gw", {"capabilities": {"iotEdge": True}})["deviceScope"]
+    put("slow-leaf", {"deviceScope": scope})
+    key = service.call("GET", "/devices/slow-gw/modules/$edgeHub")[2]["authentication"]["symmetricKey"]["primaryKey"]
+    fault(lab, "connect", f"delay={LATE_MS}", device="slow-leaf", count=1)
+    begin = time.monotonic()
+    with lab.hub_client() as c:
+        user = f"{HUB_NAME}/slow-leaf/?api-version=2021-04-12&auth-chain=slow-leaf%3Bslow-gw"
+        _, code = c.login(HUB_NAME, "slow-leaf", sas_token(key, f"{HUB_NAME}/devices/slow-gw/modules/$edgeHub"), True, username=user)
+        assert code == 0 and time.monotonic() - begin >= LATE
+    for device in ("slow-leaf", "slow-gw"):
+        service.call("DELETE", f"/devices/{device}", None, {"If-Match": "*"})
+
+
 def test_connect_hang(lab, child, device):
     fault(lab, "connect", "hang", device=child["deviceId"], count=1)
     with connect(lab, child) as c:
