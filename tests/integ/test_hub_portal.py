@@ -388,10 +388,19 @@ def test_forged_requests(lab, policy):
     assert p.ask(*put, Origin="https://evil.test")[0] == 403
     assert p.ask(*put, Origin=f"http://{HUB_NAME}")[0] == 403
     assert p.ask(*put, Sec_Fetch_Site="cross-site")[0] == 403
+    # Some reads change something too: a message is locked. Another port of this host is the same site to a cookie.
+    feedback = ("GET", "messages/servicebound/feedback")
+    assert p.ask(*feedback, Sec_Fetch_Site="same-site")[0] == 403
+    assert p.ask(*feedback, Origin=f"https://{HUB_NAME}:8443")[0] == 403
+    assert p.ask(*feedback, Sec_Fetch_Site="none")[0] == 204
     assert p.ask("POST", "logout", csrf=False)[0] == 403
     assert plain.raw("POST", "/portal/api/login", json.dumps({"credential": policy("iothubowner")}),
                      {"Origin": "https://evil.test"})[0] == 403
-    assert counters(lab)["portal_forged_total"] - before == 7
+    assert counters(lab)["portal_forged_total"] - before == 9
+    # The portal is no device.
+    assert p.ask("GET", "devices/edge1/messages/devicebound")[0] == 405
+    assert p.ask("POST", "devices/edge1/messages/events", {})[0] == 401
+    assert p.ask("DELETE", "devices/edge1/messages/devicebound/1")[0] == 401
     # A session is worth nothing outside the portal, a token nothing inside.
     assert plain.raw("GET", "/devices/edge1", None, {"Cookie": p.cookie})[0] == 401
     key = policy("iothubowner").rpartition("SharedAccessKey=")[2]

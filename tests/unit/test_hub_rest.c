@@ -246,6 +246,9 @@ static void test_tokens(void **state)
 	assert_int_equal(ask(w, "GET", "/twins/d", ""), 401);
 	w->token = sign(w, "hub.test", service_key, "nobody", 600);
 	assert_int_equal(ask(w, "GET", "/twins/d", ""), 401);
+	/* A token for the event hub reads events, over AMQP. */
+	w->token = sign(w, "sb://hub.test/hub", service_key, "service", 600);
+	assert_int_equal(ask(w, "GET", "/twins/d", ""), 401);
 	/* A device may send telemetry, and nothing else. */
 	w->token = sign(w, "hub.test/devices/d", hub_ident_find(w->m, hf_span_str("d"))->primary_key, NULL, 600);
 	assert_int_equal(ask(w, "GET", "/devices/d", ""), 401);

@@ -74,6 +74,7 @@ static const char *verify_policy(struct hub_model *m, const struct hf_sas *sas, 
 	if (!ok)
 		return "signature does not match";
 	claim->is_policy = true;
+	claim->is_event_hub = event_hub;
 	claim->rights = event_hub ? p->rights & HUB_SERVICE_CONNECT : p->rights;
 	if (!event_hub)
 		snprintf(claim->path, sizeof claim->path, "%s", sas->path);

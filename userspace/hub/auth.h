@@ -10,6 +10,7 @@ struct hub_claim {
 	int64_t expiry_s;
 	unsigned rights;			/* HUB_REGISTRY_READ, ...; HUB_DEVICE_CONNECT for an identity's own token */
 	bool is_policy;
+	bool is_event_hub;			/* of an Event Hubs client (3.2): for AMQP alone */
 	char path[640];				/* policy tokens: what they cover, "" = everything */
 	char ident[HF_IDENT_MAX + 1];		/* identity tokens: whose key signed; "" for policies */
 };

@@ -60,6 +60,8 @@ const char *rest_authorize(struct rest_req *q, unsigned rights)
 	struct hf_span token;
 	const char *why;
 
+	if (q->session && (rights & REST_DEVICE_TOKEN))
+		return "the portal is no device";
 	if (q->session)
 		return q->session->rights & rights & POLICY_RIGHTS ? NULL : "the policy lacks the right";
 	if (!hf_http_header(q->http, "Authorization", &token))
@@ -70,6 +72,8 @@ const char *rest_authorize(struct rest_req *q, unsigned rights)
 	q->auth_type = claim.is_policy ? "policy" : "sas";
 	if (!claim.is_policy)
 		return check_identity(q, &claim, rights);
+	if (claim.is_event_hub)
+		return "the token is for the event hub";
 	if (!(claim.rights & rights & POLICY_RIGHTS))
 		return "the policy lacks the right";
 	return hub_claim_covers(&claim, q->device, q->module) ? NULL : "the token is for something else";
