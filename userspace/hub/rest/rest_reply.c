@@ -43,25 +43,33 @@ json_t *rest_error_doc(const struct hub_error *err, bool nested)
 	return out;
 }
 
+/* Every answer: headers NULL or complete lines. False: no memory, nothing was sent. */
+static bool send_bytes(struct hf_http_exchange *x, int status, const char *type, struct hf_span body, const char *headers)
+{
+	hf_autobuf struct hf_buf all = HF_BUF_INIT(1 << 20);
+
+	hf_buf_printf(&all, "x-ms-request-id: %016llx\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n",
+		      (unsigned long long)hf_random_u64());
+	if (headers)
+		hf_buf_puts(&all, headers);
+	if (all.err)
+		return false;
+	hf_http_respond(x, status, type, body, hf_buf_cstr(&all));
+	return true;
+}
+
 static void send_text(struct hf_http_exchange *x, int status, const char *text, const char *headers)
 {
-	char all[1024];
-
-	snprintf(all, sizeof all, "x-ms-request-id: %016llx\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s", (unsigned long long)hf_random_u64(),
-		 headers ? headers : "");
-	hf_http_respond(x, status, text ? JSON_TYPE : NULL, hf_span_str(text), all);
+	if (!send_bytes(x, status, text ? JSON_TYPE : NULL, hf_span_str(text), headers))
+		hf_http_respond(x, 500, NULL, hf_span(NULL, 0), NULL);
 }
 
 void rest_bytes(struct rest_req *q, int status, const char *type, struct hf_span body, const char *headers)
 {
-	hf_autobuf struct hf_buf all = HF_BUF_INIT(1 << 20);
-
-	hf_buf_printf(&all, "x-ms-request-id: %016llx\r\n", (unsigned long long)hf_random_u64());
-	hf_buf_puts(&all, headers);
-	if (all.err)
-		rest_refuse(q, 500, 500001, "ServerError", "no memory");
+	if (send_bytes(q->x, status, type, body, headers))
+		q->x = NULL;
 	else
-		hf_http_respond(hf_take(q->x), status, type, body, hf_buf_cstr(&all));
+		rest_refuse(q, 500, 500001, "ServerError", "no memory");
 }
 
 void rest_json(struct rest_req *q, int status, json_t *doc, const char *headers)
