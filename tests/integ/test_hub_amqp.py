@@ -650,6 +650,34 @@ def test_faults_on_logins(lab, connect, fault):
     assert third.closed() is None and third.eof
 
 
+def test_what_waits_on_a_link_ends_with_the_link(lab, connect, fault):
+    """The peer need not answer the detach for that."""
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    assert c.cbs(token(lab.children()[1]))[0] == 200
+    s = c.sender(EVENTS.format("dev0"))
+    fault("telemetry", "delay=500", count=1)
+    c.start(s, Message(body=b"delayed", inferred=True))
+    c.idle(0.1)
+    lab.exec("hub", "holdfast-hub", "clients", "disconnect", "-d", "dev0")
+    c.pump(lambda: s.state & s.REMOTE_CLOSED)
+    c.idle(0.7)
+    assert bodies(lab, start) == []
+
+
+def test_an_attach_that_waits_ends_with_its_token(lab, connect, fault):
+    c = connect().open()
+    assert c.cbs(policy_token(lab, "device", seconds=1))[0] == 200
+    fault("connect", "delay=8500", count=1)
+    s = c.sender(EVENTS.format("dev0"), wait=False)
+    c.pump(lambda: s.state & s.REMOTE_CLOSED)
+    assert c.cbs(policy_token(lab, "device"))[0] == 200
+    c.idle(2)
+    c.sock.close()
+    wait_for("the connection to end", 5, lambda: lab.hub_ctl("clients.list") == [])
+    c = login(connect, lab.children()[0])
+    assert c.send(c.sender(EVENTS.format("dev0")), Message(body=b"x", inferred=True))[0] == "accepted"
+
+
 def test_the_hub_has_no_sanitizer_report(lab):
     lab.hub("restart")		# what leaks is told at the end
     assert "Sanitizer" not in lab.log("hub") and "runtime error" not in lab.log("hub")

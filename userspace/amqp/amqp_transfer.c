@@ -10,6 +10,11 @@
 #define MAX_POSTS 64
 #define SEND_HIGH (1u << 20)	/* bytes of a session that the peer has not read */
 
+static bool is_closed(const struct hf_amqp_link *l)
+{
+	return pn_link_state(l->pn) & PN_LOCAL_CLOSED;
+}
+
 static struct hf_amqp_delivery *delivery_new(struct hf_amqp_link *l, pn_delivery_t *pn)
 {
 	struct hf_amqp_delivery *d = calloc(1, sizeof *d);
@@ -96,7 +101,7 @@ static void receive_all(struct hf_amqp_link *l)
 		hf_amqp_link_detach(l, "amqp:link:transfer-limit-exceeded", "there was no credit for the message");
 		return;
 	}
-	while (!l->held && (pn = pn_link_current(l->pn)) && !(pn_link_state(l->pn) & PN_LOCAL_CLOSED))
+	while (!l->held && (pn = pn_link_current(l->pn)) && !is_closed(l))
 		if (!receive(l, pn))
 			break;
 }
@@ -118,7 +123,7 @@ void hf_amqp_resume_links(struct hf_amqp *a)
 		if (!l->resume)
 			continue;
 		l->resume = false;
-		if (l->held && deliver(l, hf_take(l->held)))
+		if (l->held && !is_closed(l) && deliver(l, hf_take(l->held)))
 			receive_all(l);
 	}
 }
@@ -154,7 +159,7 @@ void hf_amqp_on_delivery(struct hf_amqp *a, pn_delivery_t *d)
 	pn_link_t *pn = pn_delivery_link(d);
 	struct hf_amqp_link *l = pn_link_get_context(pn);
 
-	if (!l || !l->accepted || pn_link_state(pn) & PN_LOCAL_CLOSED)
+	if (!l || !l->accepted || is_closed(l))
 		return;
 	if (pn_link_is_sender(pn) && a->frame.is_transfer) {
 		a->ops->malformed(a->arg, HF_EPROTO, "a transfer on a link that receives");
@@ -178,7 +183,7 @@ static bool is_choked(const struct hf_amqp_link *l)
 
 int hf_amqp_credit(struct hf_amqp_link *l)
 {
-	if (l->a->dead || !l->accepted || pn_link_state(l->pn) & PN_LOCAL_CLOSED || pn_link_credit(l->pn) <= 0)
+	if (l->a->dead || !l->accepted || is_closed(l) || pn_link_credit(l->pn) <= 0)
 		return 0;
 	if (is_choked(l)) {
 		l->choked = l->a->choked = true;

@@ -84,8 +84,6 @@ static void leave_slot(struct hub_amqp_link *l)
 static void link_free(struct hub_amqp_link *l)
 {
 	hf_list_del(&l->node);
-	hub_hold_fini(&l->hold);
-	hf_task_cancel(&l->task);
 	if (l->login) {
 		l->login->n_links--;
 		hub_amqp_login_settle(l->login);
@@ -98,6 +96,8 @@ static void end(struct hub_amqp_link *l)
 	if (l->ended)
 		return;
 	l->ended = true;
+	hub_hold_fini(&l->hold);
+	hf_task_cancel(&l->task);
 	if (l->open && l->kind->closed)
 		l->kind->closed(l);
 	if (l->kind->slot)
