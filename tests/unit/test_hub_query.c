@@ -469,6 +469,31 @@ static void test_work(void **state)
 	hub_query_destroy(&q);
 }
 
+/* An aggregate is one page: it must not take long. */
+static void test_work_of_aggregates(void **state)
+{
+	struct world *w = *state;
+	static const struct { unsigned n; int want; } cases[] = { { 1000, 0 }, { 1950, HF_ELIMIT } };
+	char id[32], reason[192], *next = NULL;
+
+	for (unsigned i = 0; i < 2600; i++) {
+		snprintf(id, sizeof id, "e%04u", i);
+		put(w, id, NULL, json_object(), NULL);
+	}
+	for (unsigned i = 0; i < HF_ARRAY_LEN(cases); i++) {
+		hf_autofree char *text = repeat("SELECT COUNT() AS n FROM devices WHERE true", " OR tags.n = 1.5", cases[i].n, "");
+		struct hub_query *q = NULL;
+		json_t *rows = NULL;
+
+		assert_int_equal(hub_query_parse(hf_span_str(text), &q, reason, sizeof reason), 0);
+		assert_int_equal(hub_query_run(w->m, q, 1000, NULL, &rows, &next), cases[i].want);
+		if (rows)
+			assert_int_equal(json_integer_value(json_object_get(json_array_get(rows, 0), "n")), 2621);
+		json_decref(rows);
+		hub_query_destroy(&q);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -480,6 +505,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pages, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_work, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_work_of_aggregates, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #define WORK_MAX 1000000
+#define GROUPS_WORK_MAX 10000000	/* an aggregate is not cut into pages: about a second */
 #define RESULT_WORK 30		/* reading one result costs as much as so many evaluations */
 #define POS_MAX HUB_JOB_KEY_MAX	/* position: an identity, or the key of a job's result */
 
@@ -261,6 +262,7 @@ static int take_groups(struct hub_model *m, const struct hub_query *q, unsigned 
 {
 	char copy[HF_IDENT_MAX + 1] = "";
 	json_t *groups = json_object();
+	unsigned visits = hub_query_visits(q, GROUPS_WORK_MAX);
 	const struct hub_ident *i;
 	int err = 0;
 
@@ -268,7 +270,9 @@ static int take_groups(struct hub_model *m, const struct hub_query *q, unsigned 
 		struct query_row r = { .m = m, .e = hf_container_of(i, struct hub_entry, ident) };
 
 		snprintf(copy, sizeof copy, "%s", i->id);
-		if (query_matches(&r, q))
+		if (visits-- == 0)
+			err = HF_ELIMIT;
+		else if (query_matches(&r, q))
 			err = aggregate_row(&r, q, groups);
 		json_decref(r.doc);
 	}
@@ -343,7 +347,7 @@ int hub_query_run(struct hub_model *m, const struct hub_query *q, unsigned max, 
 	*ret_next = more && !err ? make_token(n, pos) : NULL;
 	if (err || (more && !*ret_next)) {
 		json_decref(rows);
-		return -ENOMEM;
+		return err == HF_ELIMIT ? err : -ENOMEM;
 	}
 	*ret_rows = rows;
 	return 0;

@@ -24,6 +24,7 @@ unsigned hub_query_steps(const struct hub_query *q);	/* of evaluating its condit
 /* How many identities may be looked at for so much work, in steps of evaluation; at least one. */
 unsigned hub_query_visits(const struct hub_query *q, unsigned work);
 /* One page of at most max rows. token: of the page before, NULL or "" for the first; HF_EINVALID if not ours.
+ * HF_ELIMIT: an aggregate that would keep the hub busy for too long.
  * *ret_next: heap text for the next page, NULL at the end. */
 int hub_query_run(struct hub_model *m, const struct hub_query *q, unsigned max, const char *token, json_t **ret_rows,
 		  char **ret_next);

@@ -42,6 +42,8 @@ void rest_query(struct rest_req *q)
 		r = hub_query_run(q->m, query, (unsigned)max, token, &rows, &next);
 	if (r == HF_EINVALID)
 		rest_refuse(q, 400, 400004, "ArgumentInvalid", "x-ms-continuation is not one of this hub");
+	else if (r == HF_ELIMIT)
+		rest_refuse(q, 400, 400004, "ArgumentInvalid", "an aggregate over so many identities takes a shorter condition");
 	else if (r != 0)
 		rest_refuse(q, 500, 500001, "ServerError", "the query could not be run");
 	if (r == 0) {
