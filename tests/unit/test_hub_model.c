@@ -144,6 +144,9 @@ static void test_registry_rules(void **state)
 	assert_int_equal(put(w, "x", NULL, "{'authentication':{'symmetricKey':{'primaryKey':'AA=='}}}", NULL, &err),
 			 HF_EINVALID);
 
+	assert_int_equal(hub_ident_delete(w->m, "edge1/$edgeHub", NULL, NULL, &err), HF_ENOTFOUND);	/* no device is called so */
+	assert_non_null(find(w, "edge1/$edgeHub"));
+
 	/* An update without a word about the parent keeps it, empty keys keep the keys. */
 	hf_autofree char *key = strdup(find(w, "dev0")->primary_key);
 

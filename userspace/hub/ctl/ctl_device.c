@@ -202,13 +202,11 @@ static int import_twin(struct hub_ctl *ctl, const char *device, const char *modu
 	json_t *tags = json_object_get(record, "tags");
 	json_t *desired = json_object_get(json_object_get(record, "properties"), "desired"), *patch;
 	const struct hub_ident *ident;
-	char id[HF_IDENT_MAX + 1];
 	int r;
 
 	if (!tags && !desired)
 		return 0;
-	snprintf(id, sizeof id, "%s%s%s", device, module ? "/" : "", module ? module : "");
-	ident = hub_ident_find(ctl->model, hf_span_str(id));
+	ident = hub_ident_lookup(ctl->model, device, module);
 	patch = json_pack("{sO* s{sO*}}", "tags", tags, "properties", "desired", desired);
 	r = ident && patch ? hub_twin_update(ctl->model, ident, patch, true, NULL, NULL, err) : -ENOMEM;
 	json_decref(patch);

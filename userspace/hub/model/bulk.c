@@ -20,15 +20,6 @@ static const char *text_of(const json_t *o, const char *name)
 	return s && *s ? s : NULL;
 }
 
-static const struct hub_ident *find(struct hub_model *m, const char *device, const char *module)
-{
-	char id[HF_IDENT_MAX + 1];
-
-	if (snprintf(id, sizeof id, "%s%s%s", device, module ? "/" : "", module ? module : "") >= (int)sizeof id)
-		return NULL;
-	return hub_ident_find(m, hf_span_str(id));
-}
-
 static int invalid(struct hub_error *err, const char *text)
 {
 	return hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", "%s", text);
@@ -49,7 +40,7 @@ static int twin_patch(const json_t *item, json_t **ret_patch)
 
 static int put_twin(struct hub_model *m, const struct entry *e, const json_t *patch, const char *if_match, struct hub_error *err)
 {
-	const struct hub_ident *i = find(m, e->device, e->module);
+	const struct hub_ident *i = hub_ident_lookup(m, e->device, e->module);
 
 	if (!i)
 		return hub_ident_delete(m, e->device, e->module, NULL, err);	/* says which one is missing */
@@ -106,7 +97,7 @@ int hub_bulk_entry(struct hub_model *m, const json_t *item, struct hub_error *er
 		return invalid(err, "an entry needs an id");
 	if (!e.etag)
 		e.etag = text_of(item, "etag");
-	e.now = find(m, e.device, e.module);
+	e.now = hub_ident_lookup(m, e.device, e.module);
 	r = twin_patch(item, &patch);
 	if (r == 0)
 		r = run_mode(m, &e, mode ? mode : "createOrUpdate", item, patch, err);

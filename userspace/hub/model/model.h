@@ -54,6 +54,7 @@ struct hub_ident {
 	unsigned connections;			/* live device-side connections */
 };
 const struct hub_ident *hub_ident_find(struct hub_model *m, struct hf_span id);
+const struct hub_ident *hub_ident_lookup(struct hub_model *m, const char *device_id, const char *module_id /* NULL: the device */);
 /* hub_error: HTTP status (500 when nobody is to blame), IoT Hub code and text; filled when a call returns HF_EINVALID, HF_ENOTFOUND, ... */
 struct hub_error { int http_status; int code; const char *name; char message[256]; };
 /* Create or update from a service document (iothub-protocol 5.3/5.4). if_match NULL = create only.

@@ -513,14 +513,24 @@ static int missing(const char *device_id, const char *module_id, struct hub_erro
 	return hub_refuse(err, HF_ENOTFOUND, 404, 404001, "DeviceNotFound", "Device %s not registered", device_id);
 }
 
+/* "D/M" is no device's id. */
 static struct hub_entry *lookup(struct hub_model *m, const char *device_id, const char *module_id)
 {
 	char id[HF_IDENT_MAX + 1];
+	struct hub_entry *e;
 
 	if (snprintf(id, sizeof id, "%s%s%s", device_id, module_id ? "/" : "", module_id ? module_id : "") >=
 	    (int)sizeof id)
 		return NULL;
-	return hub_entry_find(m, hf_span_str(id));
+	e = hub_entry_find(m, hf_span_str(id));
+	return e && !e->ident.module_id == !module_id ? e : NULL;
+}
+
+const struct hub_ident *hub_ident_lookup(struct hub_model *m, const char *device_id, const char *module_id)
+{
+	const struct hub_entry *e = lookup(m, device_id, module_id);
+
+	return e ? &e->ident : NULL;
 }
 
 int hub_ident_put(struct hub_model *m, const char *device_id, const char *module_id, const json_t *doc,

@@ -17,15 +17,6 @@ static const char *text_of(const json_t *o, const char *name)
 	return s && *s ? s : NULL;
 }
 
-static const struct hub_ident *find(struct hub_model *m, const char *device, const char *module)
-{
-	char id[HF_IDENT_MAX + 1];
-
-	if (snprintf(id, sizeof id, "%s%s%s", device, module ? "/" : "", module ? module : "") >= (int)sizeof id)
-		return NULL;
-	return hub_ident_find(m, hf_span_str(id));
-}
-
 static int invalid(struct hub_error *err, const char *text)
 {
 	*err = (struct hub_error){ .http_status = 400, .code = 400004, .name = "ArgumentInvalid" };
@@ -78,7 +69,7 @@ static int rotate(struct hub_model *m, const char *device, const char *module, b
 		  struct hub_error *err)
 {
 	char *one = first ? new_key() : NULL, *two = second ? new_key() : NULL;
-	const struct hub_ident *i = find(m, device, module);
+	const struct hub_ident *i = hub_ident_lookup(m, device, module);
 	json_t *doc = NULL;
 	int r;
 
@@ -121,7 +112,7 @@ void rest_keys(struct rest_req *q)
 		const char *id = text_of(item, "id"), *module = text_of(item, "moduleId");
 		struct hub_error err;
 		int r = id ? rotate(q->m, id, module, first, second, &err) : invalid(&err, "an entry needs an id");
-		const struct hub_ident *now = r == 0 ? find(q->m, id, module) : NULL;
+		const struct hub_ident *now = r == 0 ? hub_ident_lookup(q->m, id, module) : NULL;
 
 		if (now)
 			json_array_append_new(rotated, json_pack("{ss ss? ss ss}", "id", id, "moduleId", module, "primaryKey",
