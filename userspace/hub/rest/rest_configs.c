@@ -7,13 +7,6 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
-static void etag_header(const json_t *doc, char out[128])
-{
-	const char *etag = json_string_value(json_object_get(doc, "etag"));
-
-	snprintf(out, 128, "ETag: \"%s\"\r\n", etag ? etag : "");
-}
-
 void rest_config_list(struct rest_req *q)
 {
 	int64_t top = rest_number(q, "top", REST_MAX_PAGE, REST_MAX_PAGE);
@@ -34,28 +27,22 @@ void rest_config_list(struct rest_req *q)
 void rest_config_get(struct rest_req *q)
 {
 	json_t *doc = hub_config_doc(q->m, q->param);
-	char header[128];
 
-	if (!doc) {
+	if (doc)
+		rest_document(q, doc, false);
+	else
 		rest_refuse(q, 404, 404301, "ConfigurationNotFound", "Configuration %.128s not found", q->param);
-		return;
-	}
-	etag_header(doc, header);
-	rest_json(q, 200, doc, header);
 }
 
 void rest_config_put(struct rest_req *q)
 {
 	struct hub_error err;
 	json_t *doc = NULL;
-	char header[128];
 
-	if (hub_config_put(q->m, q->param, q->body, rest_if_match(q), &doc, &err) != 0) {
+	if (hub_config_put(q->m, q->param, q->body, rest_if_match(q), &doc, &err) != 0)
 		rest_decline(q, &err);
-		return;
-	}
-	etag_header(doc, header);
-	rest_committed(q, 200, doc, header);
+	else
+		rest_document(q, doc, true);
 }
 
 void rest_config_delete(struct rest_req *q)

@@ -49,6 +49,8 @@ void rest_refuse(struct rest_req *q, int http, int code, const char *name, const
 void rest_bytes(struct rest_req *q, int status, const char *type, struct hf_span body, const char *headers);
 /* As rest_json (doc NULL: no body), but only once everything changed so far is committed; else 500. */
 void rest_committed(struct rest_req *q, int status, json_t *doc, const char *headers);
+/* 200 with a document and its member etag as ETag; written: only once that is committed. */
+void rest_document(struct rest_req *q, json_t *doc, bool written);
 /* Document of an error: Message holds "ErrorCode:NAME;text", or JSON with the number when `nested`. */
 json_t *rest_error_doc(const struct hub_error *err, bool nested);
 const struct hub_ident *rest_ident(struct rest_req *q);	/* of the path; NULL: 404 was answered */

@@ -5,18 +5,6 @@
 
 #include <stdio.h>
 
-static void answer_doc(struct rest_req *q, json_t *doc, bool written)
-{
-	const char *etag = json_string_value(json_object_get(doc, "etag"));
-	char header[128];
-
-	snprintf(header, sizeof header, "ETag: \"%s\"\r\n", etag ? etag : "");
-	if (written)
-		rest_committed(q, 200, doc, header);
-	else
-		rest_json(q, 200, doc, header);
-}
-
 void rest_device_list(struct rest_req *q)
 {
 	int64_t top = rest_number(q, "top", REST_MAX_PAGE, REST_MAX_PAGE);
@@ -54,7 +42,7 @@ void rest_ident_get(struct rest_req *q)
 	const struct hub_ident *i = rest_ident(q);
 
 	if (i)
-		answer_doc(q, hub_ident_doc(q->m, i), false);
+		rest_document(q, hub_ident_doc(q->m, i), false);
 }
 
 void rest_ident_put(struct rest_req *q)
@@ -67,7 +55,7 @@ void rest_ident_put(struct rest_req *q)
 	else if (hub_ident_put(q->m, q->device, *q->module ? q->module : NULL, q->body, rest_if_match(q), &doc, &err) != 0)
 		rest_error(q, &err);
 	else
-		answer_doc(q, doc, true);
+		rest_document(q, doc, true);
 }
 
 void rest_ident_delete(struct rest_req *q)

@@ -165,6 +165,18 @@ void rest_committed(struct rest_req *q, int status, json_t *doc, const char *hea
 	hub_commit_wait(q->m, &p->wait, on_commit, p);
 }
 
+void rest_document(struct rest_req *q, json_t *doc, bool written)
+{
+	const char *etag = json_string_value(json_object_get(doc, "etag"));
+	char header[128];
+
+	snprintf(header, sizeof header, "ETag: \"%s\"\r\n", etag ? etag : "");
+	if (written)
+		rest_committed(q, 200, doc, header);
+	else
+		rest_json(q, 200, doc, header);
+}
+
 const struct hub_ident *rest_ident(struct rest_req *q)
 {
 	const struct hub_ident *i = hub_ident_find(q->m, hf_span_str(q->id));

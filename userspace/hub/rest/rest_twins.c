@@ -7,24 +7,12 @@
 #include <holdfast/err.h>
 #include <stdio.h>
 
-static void answer_twin(struct rest_req *q, json_t *doc, bool written)
-{
-	const char *etag = json_string_value(json_object_get(doc, "etag"));
-	char header[64];
-
-	snprintf(header, sizeof header, "ETag: \"%s\"\r\n", etag ? etag : "");
-	if (written)
-		rest_committed(q, 200, doc, header);
-	else
-		rest_json(q, 200, doc, header);
-}
-
 void rest_twin_get(struct rest_req *q)
 {
 	const struct hub_ident *i = rest_ident(q);
 
 	if (i)
-		answer_twin(q, hub_twin_doc(q->m, i), false);
+		rest_document(q, hub_twin_doc(q->m, i), false);
 }
 
 static void change(struct rest_req *q, bool replace)
@@ -40,7 +28,7 @@ static void change(struct rest_req *q, bool replace)
 	else if (hub_twin_update(q->m, i, q->body, replace, rest_if_match(q), &doc, &err) != 0)
 		rest_error(q, &err);
 	else
-		answer_twin(q, doc, true);
+		rest_document(q, doc, true);
 }
 
 void rest_twin_patch(struct rest_req *q) { change(q, false); }
