@@ -265,9 +265,18 @@ def test_command_line(lab, tmp_path):
     files = len(on_disk(lab))
     lab.exec("hub", "holdfast-hub", "blob", "delete", t["blobName"])
     assert t["blobName"] not in listed(lab) and len(on_disk(lab)) == files - 1
-    for words in (["get", "no/such"], ["delete", "no/such"]):
+    for words in (["get", "no/such"], ["get", "no/such", "-f", target], ["delete", "no/such"]):
         r = lab.exec("hub", "holdfast-hub", "blob", *words, check=False)
         assert r.returncode == 1 and "blob list" in r.stderr
+    with open(target, "rb") as f:
+        assert f.read() == body	# what is not there replaces nothing
+    empty = start(c, name, "empty.bin")
+    assert c.raw("PUT", empty["path"], b"", BLOB)[0] == 201
+    lab.exec("hub", "holdfast-hub", "blob", "get", empty["blobName"], "-f", target)
+    assert os.path.getsize(target) == 0
+    r = lab.exec("hub", "holdfast-hub", "blob", "get", empty["blobName"], "-f", str(tmp_path / "none" / "x"), check=False)
+    assert r.returncode == 1 and "No such file" in r.stderr
+    assert finish(c, name, empty)[0] == 204
     c.close()
 
 
