@@ -349,6 +349,13 @@ def test_a_message_without_an_end(lab):
     c.close()
 
 
+def test_messages_on_links_that_were_refused_are_not_kept(lab):
+    """Each goes back, also while the peer does not answer the detach."""
+    data = HELLO + SESSION + attach(0, "/nowhere") + b"".join(transfer(0, i, b"") for i in range(20)) + perf(CLOSE)
+    got = answers(connect(lab), data)
+    assert b"amqp:not-found" in got and got.count(b"\x00S\x26") >= 1, got
+
+
 def test_a_client_that_asks_and_never_reads(lab):
     """The hub stops reading from it instead of piling up answers."""
     c = login(lab, lab.children()[0])

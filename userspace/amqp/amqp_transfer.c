@@ -154,13 +154,23 @@ static void judged(struct hf_amqp_link *l, pn_delivery_t *pn)
 	l->a->ops->outcome(l->a->arg, l, d, d->cookie, hf_span(tag.start, tag.size), outcome);
 }
 
+/* On a link that was refused, is not answered yet or was detached: nothing of it is kept, the peer may send it elsewhere. */
+static void send_back(pn_delivery_t *d)
+{
+	pn_delivery_update(d, PN_RELEASED);
+	pn_delivery_settle(d);
+}
+
 void hf_amqp_on_delivery(struct hf_amqp *a, pn_delivery_t *d)
 {
 	pn_link_t *pn = pn_delivery_link(d);
 	struct hf_amqp_link *l = pn_link_get_context(pn);
 
-	if (!l || !l->accepted || is_closed(l))
+	if (!l || !l->accepted || is_closed(l)) {
+		if (pn_link_is_receiver(pn))
+			send_back(d);
 		return;
+	}
 	if (pn_link_is_sender(pn) && a->frame.is_transfer) {
 		a->ops->malformed(a->arg, HF_EPROTO, "a transfer on a link that receives");
 		hf_amqp_close(a, "amqp:not-allowed", "a transfer on a link that receives");
