@@ -356,6 +356,18 @@ def test_messages_on_links_that_were_refused_are_not_kept(lab):
     assert b"amqp:not-found" in got and got.count(b"\x00S\x26") >= 1, got
 
 
+def test_messages_after_the_end_was_told_are_not_taken(lab):
+    """The hub closed because of the first transfer; the peer goes on as if nothing had happened."""
+    before = counter(lab, "events_total")
+    c = login(lab, lab.children()[0])
+    c.sender(EVENTS.format("dev0"))
+    c.receiver("/devices/dev0/messages/devicebound")
+    c.sock.sendall(transfer(3, 1, message()) + transfer(2, 2, b"\x00S\x75\xa0\x01x"))
+    assert c.closed() == "amqp:not-allowed"
+    assert counter(lab, "events_total") == before
+    c.sock.close()
+
+
 def test_a_client_that_asks_and_never_reads(lab):
     """The hub stops reading from it instead of piling up answers."""
     c = login(lab, lab.children()[0])

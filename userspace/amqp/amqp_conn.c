@@ -152,13 +152,26 @@ static void end_with(struct hf_amqp *a, const char *error)
 	hf_conn_close(a->conn);
 }
 
+/* Our close is on its way: nothing is taken any more, and all that counts is the peer's own. True: it came. */
+static bool found_close(struct hf_amqp *a, struct hf_span in)
+{
+	while (in.len) {
+		struct hf_amqp_frame frame;
+
+		in = hf_span_skip(in, hf_amqp_frame_take(&a->frames, in, &frame));
+		if (frame.error || frame.is_close)
+			return true;
+	}
+	return false;
+}
+
 /* Proton gets one frame at a time, so that what was read of the frame belongs to the events it causes. A peer that does
  * not read what it caused is not read from either. */
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct hf_amqp *a = arg;
 
-	while (in.len && !a->dead && !a->deaf) {
+	while (in.len && !a->dead && !a->deaf && !a->close_at_ms) {
 		pn_rwbytes_t room = pn_connection_driver_read_buffer(&a->driver);
 		struct hf_amqp_frame *frame = &a->frame;
 		size_t n;
@@ -178,6 +191,10 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 		*frame = (struct hf_amqp_frame){ 0 };
 	}
 	pump(a);
+	if (a->close_at_ms && !a->deaf && found_close(a, in)) {
+		a->deaf = true;
+		hf_conn_close(c);
+	}
 	if (hf_conn_out_len(c) >= OUT_HIGH)
 		hf_conn_pause(c);
 }

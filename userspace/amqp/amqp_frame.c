@@ -218,6 +218,9 @@ static const char *judge(struct hf_amqp_frames *f, struct hf_amqp_frame *frame)
 		return NULL;
 	case TRANSFER:
 		return on_transfer(f, channel, &fields, frame);
+	case CLOSE:
+		frame->is_close = true;
+		return NULL;
 	default:
 		return NULL;
 	}

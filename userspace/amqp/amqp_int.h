@@ -18,7 +18,7 @@ struct hf_amqp_frames {
 	unsigned n_partial;
 };
 struct hf_amqp_frame {			/* what is known at the end of a frame */
-	bool end, is_transfer, is_batch;
+	bool end, is_transfer, is_batch, is_close;
 	const char *error;		/* NULL = nothing wrong; may come before the end */
 };
 struct hf_amqp {
