@@ -368,6 +368,27 @@ def test_messages_after_the_end_was_told_are_not_taken(lab):
     c.sock.close()
 
 
+def test_answers_that_are_never_settled(lab):
+    """There is an end to what the hub remembers of them, however much credit the peer gives."""
+    before = counter(lab, "amqp_unsent_total")
+    c = amqpwire.Client(connect(lab)).open()
+    c.sender("$cbs")
+    replies = c.receiver("$cbs", credit=1000000)
+    request = Message(body="no token").encode()
+
+    def ask(i):
+        c.sock.sendall(b"".join(transfer(0, 50 * i + n, request) for n in range(50)))
+    for i in range(80):
+        ask(i)
+        c.pump(lambda: len(c.inbox.get(replies.name, ())) >= 50 * (i + 1))
+    assert counter(lab, "amqp_unsent_total") == before
+    for i in range(80, 90):
+        ask(i)
+        c.idle(0.05)
+    wait_for("answers to be dropped", 10, lambda: counter(lab, "amqp_unsent_total") > before)
+    c.sock.close()
+
+
 def test_a_client_that_asks_and_never_reads(lab):
     """The hub stops reading from it instead of piling up answers."""
     c = login(lab, lab.children()[0])

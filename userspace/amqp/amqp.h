@@ -79,8 +79,8 @@ void hf_amqp_link_resume(struct hf_amqp_link *l);	/* after `message` said no */
 
 int hf_amqp_credit(struct hf_amqp_link *l);	/* messages that hf_amqp_send would take now */
 /* Sends if there is credit. tag: at most 32 bytes, unique among the unsettled of the link; empty: made here. Settled at
- * once where the peer asked for it: then no outcome comes. HF_EFULL: no credit, or the peer does not read what is under
- * way already; HF_ELIMIT, -ENOMEM. */
+ * once where the peer asked for it: then no outcome comes. HF_EFULL: no credit, or too much is under way that the peer
+ * has not read or not settled; HF_ELIMIT, -ENOMEM. */
 int hf_amqp_send(struct hf_amqp_link *l, struct hf_span tag, const struct hf_amqp_msg *msg, uint64_t cookie);
 /* As hf_amqp_send, without tag and outcome; what there is no credit for waits for it: HF_EFULL over 64 messages. */
 int hf_amqp_post(struct hf_amqp_link *l, const struct hf_amqp_msg *msg);

@@ -8,6 +8,7 @@
 
 #define REPLENISH 4		/* credit goes back when a quarter is used */
 #define MAX_POSTS 64
+#define MAX_UNSETTLED 4096	/* of what we sent on a link */
 #define SEND_HIGH (1u << 20)	/* bytes of a session that the peer has not read */
 
 static bool is_closed(const struct hf_amqp_link *l)
@@ -186,9 +187,10 @@ void hf_amqp_on_delivery(struct hf_amqp *a, pn_delivery_t *d)
 	receive_all(l);
 }
 
+/* The peer does not read, or gives no verdicts. */
 static bool is_choked(const struct hf_amqp_link *l)
 {
-	return pn_session_outgoing_bytes(pn_link_session(l->pn)) >= SEND_HIGH;
+	return pn_link_unsettled(l->pn) >= MAX_UNSETTLED || pn_session_outgoing_bytes(pn_link_session(l->pn)) >= SEND_HIGH;
 }
 
 int hf_amqp_credit(struct hf_amqp_link *l)

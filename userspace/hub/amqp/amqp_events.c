@@ -16,7 +16,6 @@
 #define TURN_EVENTS 2048	/* events looked at in a turn */
 #define SLICE_EVENTS 512	/* by one reader */
 #define SENT_WEIGHT 16		/* sending one is as much work as looking at that many */
-#define MAX_UNSETTLED 4096	/* events of one reader without a verdict of the peer */
 #define MAX_READERS 5		/* of a partition in one consumer group, unless there is an owner */
 #define NO_EPOCH (-1)
 #define STOLEN "amqp:link:stolen"
@@ -37,7 +36,6 @@ struct reader {
 	uint64_t next;			/* sequence number in the hub: everything before it was looked at */
 	uint64_t from;			/* sequence number in the partition: earlier ones are not wanted */
 	bool has_sent;			/* then `from` is the one after the last that was sent */
-	unsigned n_unsettled;
 };
 
 /* --- reading ---------------------------------------------------------------------------------------------------- */
@@ -68,7 +66,7 @@ static int send_event(struct reader *r, const struct hub_event *e)
 	struct hub_event_tail tail;
 	int err;
 
-	if (r->n_unsettled >= MAX_UNSETTLED || hf_amqp_credit(r->link->link) <= 0)
+	if (hf_amqp_credit(r->link->link) <= 0)
 		return HF_EFULL;
 	hub_event_partition(r->events->head->model, r->partition, &tail);
 	err = hub_amqp_out_event(out, e, &tail);
@@ -80,7 +78,6 @@ static int send_event(struct reader *r, const struct hub_event *e)
 		count_missed(r, e->partition_seq - r->from);
 	r->has_sent = true;
 	r->from = e->partition_seq + 1;
-	r->n_unsettled += !hf_amqp_link_presettled(r->link->link);
 	return 0;
 }
 
@@ -151,18 +148,6 @@ static void on_new_events(void *arg)
 static void on_credit(struct hub_amqp_link *l)
 {
 	wake(l->arg);
-}
-
-static void on_outcome(struct hub_amqp_link *l, struct hf_amqp_delivery *d, uint64_t cookie, struct hf_span tag,
-		       enum hf_amqp_outcome outcome)
-{
-	struct reader *r = l->arg;
-
-	(void)cookie;
-	(void)tag;
-	hf_amqp_settle(d, outcome, NULL, NULL);	/* readers keep their place themselves: any verdict will do */
-	if (r->n_unsettled-- == MAX_UNSETTLED)
-		wake(r);
 }
 
 /* --- where to begin ------------------------------------------------------------------------------------------------ */
@@ -334,6 +319,7 @@ static void on_closed(struct hub_amqp_link *l)
 	free(r);
 }
 
+/* No `outcome`: readers keep their place themselves, any verdict will do. */
 const struct hub_amqp_kind hub_amqp_event_readers = {
 	.name = "events",
 	.address = { "*/ConsumerGroups/*/Partitions/*", "messages/events/ConsumerGroups/*/Partitions/*" },
@@ -341,7 +327,6 @@ const struct hub_amqp_kind hub_amqp_event_readers = {
 	.who = HUB_AMQP_SERVICE,
 	.open = on_open,
 	.closed = on_closed,
-	.outcome = on_outcome,
 	.credit_given = on_credit,
 };
 
