@@ -92,3 +92,21 @@ def test_usage_and_unreachable_exit_codes(tmp_path):
     assert run("holdfastctl", "-s", str(tmp_path / "nobody.sock"), "status")[0] == 3
     assert run("holdfastd")[0] == 2
     assert run("holdfast-hub", "-s", str(tmp_path / "nobody.sock"), "events", "--json")[0] == 3
+
+
+def test_the_hub_names_what_it_cannot_use(tmp_path):
+    folder = tmp_path / "hub"
+    assert run("holdfast-hub", "init", str(folder))[0] == 0
+    over = tmp_path / "over.conf"
+
+    def with_(text):
+        over.write_text(text)
+        return run("holdfast-hub", "serve", "-t", "-c", str(folder / "hub.conf"), "-c", str(over))
+    assert with_('listen: { mqtt = "[::1]:8883"; };')[0] == 0
+    for address in ("localhost:8883", "127.0.0.1", "127.0.0.1:0", "[127.0.0.1]:8883"):
+        status, text = with_(f'listen: {{ mqtt = "{address}"; }};')
+        assert status == 1 and f"{over}:1: listen.mqtt: expected " in text, text
+    status, text = with_("limits: { conections = 4; };")
+    assert status == 1 and f"{over}:1: limits.conections: unknown key; did you mean limits.connections?" in text
+    status, text = run("holdfast-hub", "serve", "-c", str(tmp_path / "none.conf"))	# nothing about what it may lack
+    assert status == 1 and text == f"{tmp_path}/none.conf: No such file or directory\nholdfast-hub: configuration refused\n"

@@ -4,6 +4,7 @@
 #include "core/util.h"
 #include "hub/model/model.h"
 
+#include <errno.h>
 #include <holdfast/err.h>
 
 #include <setjmp.h>
@@ -645,6 +646,18 @@ static void worker(struct world *w, int fd)
 	}
 }
 
+static void test_one_process_a_directory(void **state)
+{
+	struct world *w = *state;
+	struct hub_model_cfg cfg = { .dir = w->dir, .host = "hub.test" };
+	struct hub_model *second = NULL;
+
+	assert_int_equal(hub_model_open(w->loop, &cfg, &second), -EBUSY);
+	assert_null(second);
+	close_model(w);
+	open_model(w, 0);
+}
+
 static void test_kill(void **state)
 {
 	struct world *w = *state;
@@ -741,6 +754,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_retention, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_retention_by_age, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_methods, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_process_a_directory, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_names_with_dollar, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sorted, setup, teardown),

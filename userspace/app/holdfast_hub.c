@@ -222,9 +222,11 @@ static int serve(const struct hf_cli *cli, const json_t *args)
 		hf_notify("READY=1");
 		hf_loop_run(h.loop);
 	} else {
-		hf_log(HF_LOG_ERR, "start", "%s", hf_strerror(r));
+		hf_log(HF_LOG_ERR, "start", "not started: %s", hf_strerror(r));
 	}
 	stop(&h);
+	if (r == 0)
+		hf_log(HF_LOG_NOTICE, "stop", "holdfast-hub stopped");
 	hf_conf_fini(&hub_conf_schema, &h.conf);
 	return r == 0 ? HF_EXIT_OK : HF_EXIT_REFUSED;
 }

@@ -24,39 +24,13 @@ void hf_conf_problem(struct hf_buf *problems, const char *file, const char *fmt,
 	hf_buf_printf(problems, "%s: %s\n", file, text);
 }
 
-static unsigned distance(const char *a, const char *b)
-{
-	size_t la = strlen(a), lb = strlen(b);
-	unsigned row[130];
-
-	if (lb + 1 > HF_ARRAY_LEN(row))
-		return 1000;
-	for (size_t j = 0; j <= lb; j++)
-		row[j] = (unsigned)j;
-	for (size_t i = 1; i <= la; i++) {
-		unsigned diag = row[0];
-
-		row[0] = (unsigned)i;
-		for (size_t j = 1; j <= lb; j++) {
-			unsigned up = row[j];
-			unsigned best = diag + (a[i - 1] != b[j - 1]);
-
-			best = hf_min(best, up + 1);
-			best = hf_min(best, row[j - 1] + 1);
-			row[j] = best;
-			diag = up;
-		}
-	}
-	return row[lb];
-}
-
 static const struct hf_conf_row *find_row(const struct hf_conf_schema *schema, const char *path, const char **ret_near)
 {
-	unsigned best = 1000;
+	unsigned best = UINT32_MAX;
 
 	*ret_near = NULL;
 	for (const struct hf_conf_row *r = schema->rows; r->path; r++) {
-		unsigned d = distance(path, r->path);
+		unsigned d = hf_edit_distance(path, r->path);
 
 		if (d == 0)
 			return r;
@@ -269,9 +243,10 @@ int hf_conf_load(const struct hf_conf_schema *schema, const char *const *files, 
 	if (!seen)
 		hf_conf_problem(problems, "built-in", "out of memory");
 	l.seen = seen;
+	bool all_read = seen;
 	for (unsigned i = 0; seen && i < n_files; i++)
-		hf_conf_parse(files[i], on_setting, &l, problems);
-	for (size_t i = 0; seen && i < n_rows; i++)
+		all_read = hf_conf_parse(files[i], on_setting, &l, problems) == 0 && all_read;
+	for (size_t i = 0; all_read && i < n_rows; i++)	/* what a file that was not read lacks is not known */
 		if ((schema->rows[i].flags & HF_CONF_REQUIRED) && !seen[i])
 			hf_conf_problem(problems, files[0], "%s is missing: %s", schema->rows[i].path, schema->rows[i].help);
 	if (hf_buf_len(problems) == 0 && schema->check)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "conf/holdfastd_conf.h"
 #include "core/util.h"
+#include "net/listener.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <limits.h>
@@ -37,16 +38,9 @@ static const char *refuse_durability(const char *text)
 	return hf_conf_durability(text, &ms) == 0 ? NULL : "\"sync\" or \"interval MS\" (1 to 60000)";
 }
 
-static const char *refuse_listen(const char *text)
+static const char *refuse_metrics(const char *text)
 {
-	const char *colon = strrchr(text, ':');
-	int64_t port;
-
-	if (!*text)
-		return NULL;
-	return colon && colon > text && (text[0] == '[') == (colon[-1] == ']') &&
-			       hf_parse_i64(hf_span_str(colon + 1), 1, 65535, &port) == 0
-		       ? NULL : "ADDRESS:PORT, such as \"0.0.0.0:8883\" or \"[::]:8883\"";
+	return *text ? hf_listen_refuse(text) : NULL;
 }
 
 static const struct hf_conf_row rows[] = {
@@ -57,7 +51,8 @@ static const struct hf_conf_row rows[] = {
 	ROW("hub.mqtt_port", INT, hub_mqtt_port, "8883", 1, 65535, NULL, 0, "the hub's MQTT port"),
 	ROW("hub.https_port", INT, hub_https_port, "443", 1, 65535, NULL, 0, "the hub's HTTPS port"),
 	ROW("gateway.host", STR, gateway_host, "", 0, 0, NULL, MUST, "host name that children connect to (GatewayHostName)"),
-	ROW_IF("gateway.listen", LIST, gateway_listen, "0.0.0.0:8883", 0, 0, NULL, 0, "addresses for MQTT over TLS", refuse_listen),
+	ROW_IF("gateway.listen", LIST, gateway_listen, "0.0.0.0:8883", 0, 0, NULL, 0, "addresses for MQTT over TLS",
+	       hf_listen_refuse),
 	ROW("gateway.workers", INT, gateway_workers, "0", 0, 16, NULL, 0, "worker threads; 0 = one for each CPU, at most 8"),
 	ROW("gateway.trust_bundle_file", STR, gateway_trust_bundle_file, "", 0, 0, NULL, 0, "PEM roots of children with CA certificates"),
 	ROW("tls.cert_file", STR, tls_cert_file, "", 0, 0, NULL, MUST | LIVE, "PEM certificate chain for children, leaf first"),
@@ -65,7 +60,7 @@ static const struct hf_conf_row rows[] = {
 	ROW("control.socket", STR, control_socket, "/run/holdfast/control.sock", 0, 0, NULL, 0, "unix socket for holdfastctl"),
 	ROW("control.group", STR, control_group, "", 0, 0, NULL, 0, "group that may give commands besides root"),
 	ROW_IF("metrics.listen", STR, metrics_listen, "", 0, 0, NULL, 0, "address for Prometheus, e.g. 127.0.0.1:9600; empty = off",
-	       refuse_listen),
+	       refuse_metrics),
 	ROW("storage.dir", STR, storage_dir, "/var/lib/holdfast", 0, 0, NULL, 0, "directory of queue and state, mode 0700"),
 	ROW("storage.seal_key_file", STR, storage_seal_key_file, "/etc/holdfast/seal.key", 0, 0, NULL, 0,
 	    "32 random bytes that seal scope and twins; made at first start; keep it off the storage medium"),

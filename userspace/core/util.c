@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <holdfast/err.h>
 #include <pthread.h>
+#include <stdio.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 
@@ -116,4 +118,23 @@ int hf_read_file(const char *path, size_t cap, struct hf_buf *out)
 			return HF_ELIMIT;
 		hf_buf_grow(out, (size_t)n);
 	}
+}
+
+int hf_lock_dir(const char *dir, int *ret_fd)
+{
+	hf_autofree char *path = NULL;
+	hf_autoclose int fd = -1;
+
+	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	if (asprintf(&path, "%s/lock", dir) < 0)
+		return -ENOMEM;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
 }

@@ -49,5 +49,11 @@ int hf_parse_i64(struct hf_span in, int64_t min, int64_t max, int64_t *ret_v);
 void hf_iso8601(int64_t wall_ms, char out[32]);
 /* The other way: a date with time, fraction (cut to ms) and zone are optional, no zone is UTC. HF_EINVALID. */
 int hf_iso8601_parse(struct hf_span in, int64_t *ret_ms);
+/* How many characters must be put in, left out or changed to make b of a; for "did you mean". UINT32_MAX when b has over
+ * 128 bytes. */
+unsigned hf_edit_distance(const char *a, const char *b);
 /* Reads a whole regular file of at most cap bytes into out (appends). -errno, HF_ELIMIT. Blocks. */
 int hf_read_file(const char *path, size_t cap, struct hf_buf *out);
+/* Makes dir with mode 0700 unless it is there and takes the lock DIR/lock until *ret_fd is closed. -EBUSY when another
+ * process has it, -errno. */
+int hf_lock_dir(const char *dir, int *ret_fd);

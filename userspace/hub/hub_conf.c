@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "hub/hub_conf.h"
 #include "core/util.h"
+#include "net/listener.h"
 #include <errno.h>
 
 static const char *const durability_names[] = { "process", "sync", NULL };
 static const char *const throttle_names[] = { "off", "s1", NULL };
 static const char *const level_names[] = { "err", "warn", "notice", "info", "debug", NULL };
 
+#define ROW_IF(path, kind, member, def, min, max, names, flags, help, refuse)                                        \
+	{ path, HF_CONF_##kind, offsetof(struct hub_conf, member), def, min, max, names, flags, help, refuse }
 #define ROW(path, kind, member, def, min, max, names, flags, help)                                                   \
-	{ path, HF_CONF_##kind, offsetof(struct hub_conf, member), def, min, max, names, flags, help, NULL }
+	ROW_IF(path, kind, member, def, min, max, names, flags, help, NULL)
 
 static const struct hf_conf_row rows[] = {
 	ROW("hub.host", STR, host, "", 0, 0, NULL, HF_CONF_REQUIRED, "host name of the hub: in user names, tokens, certificates"),
-	ROW("listen.mqtt", STR, listen_mqtt, "0.0.0.0:8883", 0, 0, NULL, 0, "address for MQTT over TLS"),
-	ROW("listen.amqp", STR, listen_amqp, "0.0.0.0:5671", 0, 0, NULL, 0, "address for AMQP over TLS"),
-	ROW("listen.https", STR, listen_https, "0.0.0.0:443", 0, 0, NULL, 0, "address for the HTTPS API"),
+	ROW_IF("listen.mqtt", STR, listen_mqtt, "0.0.0.0:8883", 0, 0, NULL, 0, "address for MQTT over TLS", hf_listen_refuse),
+	ROW_IF("listen.amqp", STR, listen_amqp, "0.0.0.0:5671", 0, 0, NULL, 0, "address for AMQP over TLS", hf_listen_refuse),
+	ROW_IF("listen.https", STR, listen_https, "0.0.0.0:443", 0, 0, NULL, 0, "address for the HTTPS API", hf_listen_refuse),
 	ROW("tls.cert_file", STR, cert_file, "", 0, 0, NULL, HF_CONF_REQUIRED, "PEM certificate chain, leaf first"),
 	ROW("tls.key_file", STR, key_file, "", 0, 0, NULL, HF_CONF_REQUIRED, "PEM private key of it"),
 	ROW("tls.client_ca_file", STR, client_ca_file, "", 0, 0, NULL, 0, "PEM roots of devices with CA certificates"),

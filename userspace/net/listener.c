@@ -27,6 +27,8 @@ struct hf_listener {
 	bool *gone;	/* set when fn destroys the listener */
 };
 
+static const char address_form[] = "ADDRESS:PORT, such as \"0.0.0.0:8883\" or \"[::]:8883\"";
+
 static int parse_addr(const char *text, struct sockaddr_storage *ret_ss, socklen_t *ret_len)
 {
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
@@ -61,6 +63,16 @@ static int parse_addr(const char *text, struct sockaddr_storage *ret_ss, socklen
 	return 0;
 }
 
+const char *hf_listen_refuse(const char *text)
+{
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	if (parse_addr(text, &ss, &len) != 0)
+		return address_form;
+	return ((struct sockaddr_in *)&ss)->sin_port != 0 ? NULL : "a port from 1 to 65535";	/* IPv6 has it there, too */
+}
+
 int hf_listen_tcp(const char *text, bool reuse_port, int *ret_fd)
 {
 	struct sockaddr_storage ss;
@@ -68,8 +80,10 @@ int hf_listen_tcp(const char *text, bool reuse_port, int *ret_fd)
 	int on = 1, r = parse_addr(text, &ss, &len);
 	hf_autoclose int fd = -1;
 
-	if (r < 0)
+	if (r < 0) {
+		hf_log(HF_LOG_ERR, "net.listen", "%s: expected %s", text, address_form);
 		return r;
+	}
 	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0 ||
 	    (reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0) ||
@@ -109,8 +123,10 @@ int hf_listen_unix(const char *path, unsigned mode, int gid, int *ret_fd)
 	hf_autoclose int fd = -1;
 	int r;
 
-	if (n == 0 || n >= sizeof un.sun_path)
+	if (n == 0 || n >= sizeof un.sun_path) {
+		hf_log(HF_LOG_ERR, "net.listen", "%s: a socket's path has 1 to %zu bytes", path, sizeof un.sun_path - 1);
 		return HF_EINVALID;
+	}
 	memcpy(un.sun_path, path, n);
 	r = remove_stale(&un);
 	if (r < 0) {

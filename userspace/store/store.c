@@ -11,7 +11,6 @@
 #include <holdfast/err.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #define SWEEP_MS 500
@@ -602,25 +601,13 @@ static int reopen(struct hf_store *s)
 
 static int lock_dir(struct hf_store *s)
 {
-	char path[512];
+	int r = hf_lock_dir(s->cfg.dir, &s->lock_fd);
 
-	if (mkdir(s->cfg.dir, 0700) < 0 && errno != EEXIST) {
-		hf_log(HF_LOG_ERR, "store.open", "%s: %s", s->cfg.dir, strerror(errno));
-		return -errno;
-	}
-	if (chmod(s->cfg.dir, 0700) < 0)
-		hf_log(HF_LOG_WARN, "store.open", "%s: mode 0700: %s", s->cfg.dir, strerror(errno));
-	snprintf(path, sizeof path, "%s/lock", s->cfg.dir);
-	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (s->lock_fd < 0) {
-		hf_log(HF_LOG_ERR, "store.open", "%s: %s", path, strerror(errno));
-		return -errno;
-	}
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (r == -EBUSY)
 		hf_log(HF_LOG_ERR, "store.open", "%s is in use by another daemon", s->cfg.dir);
-		return -EBUSY;
-	}
-	return 0;
+	if (r == 0 && chmod(s->cfg.dir, 0700) < 0)
+		hf_log(HF_LOG_WARN, "store.open", "%s: mode 0700: %s", s->cfg.dir, strerror(errno));
+	return r;
 }
 
 static void store_free(struct hf_store *s)

@@ -116,7 +116,7 @@ static int parse_auth(struct hub_ident *io, const json_t *auth, struct hub_error
 		io->auth = HUB_AUTH_SELF_SIGNED;
 	}
 	if (io->auth == HUB_AUTH_SELF_SIGNED && !io->primary_thumb && !io->secondary_thumb)
-		return BAD(err, "selfSigned needs a thumbprint");
+		return BAD(err, "selfSigned needs a thumbprint, primaryThumbprint or secondaryThumbprint");
 	if (io->auth != HUB_AUTH_SAS) {
 		r = set_text(&io->primary_key, NULL);
 		return r == 0 ? set_text(&io->secondary_key, NULL) : r;

@@ -13,7 +13,6 @@
 #include <holdfast/err.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #define STATE_MAP ((size_t)1 << 30)
 #define EVENT_MAP_DEFAULT ((size_t)4 << 30)
@@ -485,8 +484,9 @@ static int open_dbs(struct hub_model *m, const struct hub_model_cfg *cfg)
 	char path[4096];
 	int r;
 
-	if (mkdir(cfg->dir, 0700) != 0 && errno != EEXIST)
-		return -errno;
+	r = hf_lock_dir(cfg->dir, &m->lock_fd);
+	if (r != 0)
+		return r;
 	m->max_event_bytes = hf_max(map, EVENT_MAP_MIN) & ~(size_t)4095;
 	if (snprintf(path, sizeof path, "%s/state.mdb", cfg->dir) >= (int)sizeof path)
 		return -ENAMETOOLONG;
@@ -557,6 +557,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	if (r != 0)
 		return r;
 	m->loop = loop;
+	m->lock_fd = -1;
 	m->max_age_ms = (int64_t)cfg->max_age_s * 1000;
 	hub_throttle_init(&m->throttle, cfg->throttle);
 	m->next_rid = hf_random_u64() & 0xffffff;
@@ -586,7 +587,8 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	if (r == 0)
 		r = hub_retention_start(m);
 	if (r != 0) {
-		hf_log(HF_LOG_ERR, "hub.open", "storage %s: %s", cfg->dir, hf_strerror(r));
+		hf_log(HF_LOG_ERR, "hub.open", "storage %s: %s", cfg->dir,
+		       r == -EBUSY ? "in use by another holdfast-hub" : hf_strerror(r));
 		hub_model_close(&m);
 		return r;
 	}
@@ -669,6 +671,8 @@ void hub_model_close(struct hub_model **pm)
 	hf_map_destroy(&m->sinks);
 	hf_db_close(&m->state);
 	hf_db_close(&m->events);
+	if (m->lock_fd >= 0)
+		close(m->lock_fd);
 	free(m->host);
 	free(m->client_ca_file);
 	hub_faults_destroy(&m->faults);

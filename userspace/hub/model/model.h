@@ -26,6 +26,7 @@ struct hub_model_cfg {
 	uint32_t max_age_s;		/* events older than that go; 0 = only max_bytes counts */
 	uint64_t max_blob_bytes, blobs_max_bytes;	/* of one uploaded file, of all; 0: devices upload none */
 };
+/* -EBUSY when another process has dir. */
 int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct hub_model **ret_m);
 /* Waiters and method calls that are left get their one answer here: their owners go later. */
 void hub_model_close(struct hub_model **m);

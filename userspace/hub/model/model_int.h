@@ -79,6 +79,7 @@ struct hub_model {
 	struct hub_configs *configs;
 	struct hub_transfers *transfers;
 	struct hf_db *state, *events;
+	int lock_fd;				/* no second process in the same directory */
 	struct hf_txn *state_txn, *event_txn;
 	struct hf_task task;
 	bool closing, armed;
