@@ -73,6 +73,8 @@ def test_help_of_a_group_and_of_everything():
         r = alone(*words)
         text = r.stdout if code == 0 else r.stderr
         assert r.returncode == code and "device add-children" in text and "twin show" not in text
+    r = alone("completion", "--help")
+    assert r.returncode == 0 and "completion bash" in r.stdout
     for words in (("--help",), ("help",)):
         r = alone(*words)
         assert r.returncode == 0 and all(c in r.stdout for c in COMMANDS)
@@ -90,7 +92,7 @@ def test_the_manual_page_is_what_the_tool_says():
 
 
 @pytest.mark.parametrize("line, wanted", [
-    ("device ", {"create", "add-children", "set-parent"}), ("dev", {"device"}), ("module t", {"twin"}),
+    ("comp", {"completion"}), ("device ", {"create", "add-children", "set-parent"}), ("dev", {"device"}), ("module t", {"twin"}),
     ("query --i", {"--ids"}), ("c2d send --", {"--ack", "--expiry", "--json"})])
 def test_completion(line, wanted):
     words = ["holdfast-hub", *line.split(" ")]
@@ -110,7 +112,10 @@ def test_completion(line, wanted):
     (("device", "create", "-d", "x", "--what"), "unknown option --what"), (("device", "show", "-d", "x", "y"), "one argument too many"),
     (("events", "--max", "many"), "not a whole number"), (("twin", "update", "-d", "x", "--desired", "{"), "line 1"),
     (("serve",), "needs -c FILE"), (("import", "/nonexistent.json"), "nonexistent"), (("init", "/tmp/x", "--host", "a b"), "--host"),
-    (("init", "/tmp/x", "--listen", "::"), "--listen"), (("--timeout", "x", "status"), "--timeout")])
+    (("init", "/tmp/x", "--listen", "::"), "--listen"), (("--timeout", "x", "status"), "--timeout is"),
+    (("status", "--timeout", "x"), "--timeout is"), (("status", "-s"), "missing value after -s"), (("-s", "status"), "missing COMMAND"),
+    (("devise", "create", "-d", "x"), "did you mean device create?"), (("statsu",), "did you mean status?"),
+    (("import", "none.json"), "FILE: unable to open none.json: No such file")])
 def test_usage_errors(words, says):
     r = alone(*words)
     assert r.returncode == 2 and r.stdout == "" and says in r.stderr and r.stderr.startswith("holdfast-hub: ")
@@ -139,7 +144,7 @@ def test_devices(lab):
     edge = one(lab, "device", "update", "-d", "cli-1", "--edge-enabled", "true")
     assert edge["capabilities"] == {"iotEdge": True} and edge["authentication"] == again["authentication"]
     assert "cli-1" in [d["deviceId"] for d in items(lab, "device", "list", "--ee")]
-    assert "say what" in refused(lab, "device", "update", "-d", "cli-1")
+    assert "nothing to change" in refused(lab, "device", "update", "-d", "cli-1")
     assert "true or false" in refused(lab, "device", "update", "-d", "cli-1", "--ee", "perhaps")
     print_ = "ab" * 20
     x509 = one(lab, "device", "create", "-d", "cli-2", "--am", "x509_thumbprint", "--ptp", print_)
@@ -261,6 +266,9 @@ def test_events_clients_policy_counters(lab):
     c.publish("devices/cli-ev/messages/events/", b"one")
     (event,) = [e for e in items(lab, "events") if e["deviceId"] == "cli-ev"]
     assert event["bodyBase64"] == "b25l" and items(lab, "events", "--from", str(event["sequence"]), "--max", "1") == [event]
+    c.publish("devices/cli-ev/messages/events/", b"two\n")
+    rows = [line.split() for line in hub(lab, "events", "--from", str(event["sequence"])).stdout.splitlines()]
+    assert [row[-1] for row in rows if row[2] == "cli-ev"] == ["one", "dHdvCg=="]	# text as text, the rest as base64
     assert [x["protocol"] for x in items(lab, "clients", "list") if x["id"] == "cli-ev"] == ["mqtt"]
     hub(lab, "clients", "disconnect", "-d", "cli-ev")
     assert c.ends()
@@ -315,7 +323,9 @@ def test_import_shows_how_far_it_is(lab, tmp_path):
     many = [d["deviceId"] for d in hubrest.devices(10000)]
     assert items(lab, "device", "list-children", "-d", "edge1")[1:] == [{"deviceId": d, "edgeEnabled": False} for d in many]
     assert "no JSON array" in alone_import(lab, tmp_path, "{}", code=2)
-    assert "record 1 (x): parent \"nobody\"" in alone_import(lab, tmp_path, '[{"deviceId":"w"},{"deviceId":"x","parent":"nobody"}]')
+    says = alone_import(lab, tmp_path, '[{"deviceId":"w"},{"deviceId":"x","parent":"nobody"}]')
+    assert "record 1 (x): parent \"nobody\"" in says and "those before it are imported" in says
+    assert one(lab, "device", "show", "-d", "w")["deviceId"] == "w"
 
 
 def alone_import(lab, tmp_path, text, code=1):

@@ -6,8 +6,20 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* "--device-id, -d DEVICE"; returns its length. */
+static int arg_text(const struct hf_cli_arg *a, char out[64])
+{
+	bool has_value = a->flag && a->kind != HF_CLI_FLAG;
+
+	return snprintf(out, 64, "%s%s%s%s%s", a->flag ? a->flag : a->meta, a->alias ? ", " : "", a->alias ? a->alias : "",
+			has_value ? " " : "", has_value ? a->meta : "");
+}
+
 static void usage_of(const struct hf_cli *cli, const struct hf_cli_cmd *cmd, FILE *to)
 {
+	char left[64];
+	int width = 28;
+
 	fprintf(to, "usage: %s %s", cli->tool, cmd->words);
 	for (const struct hf_cli_arg *a = cmd->args; a && a->name; a++) {
 		const char *open = a->required ? "" : "[", *close = a->required ? "" : "]";
@@ -22,13 +34,11 @@ static void usage_of(const struct hf_cli *cli, const struct hf_cli_cmd *cmd, FIL
 	fprintf(to, "\n\n%s\n", cmd->help);
 	if (cmd->args && cmd->args->name)
 		fprintf(to, "\n");
+	for (const struct hf_cli_arg *a = cmd->args; a && a->name; a++)
+		width = hf_max(width, arg_text(a, left));
 	for (const struct hf_cli_arg *a = cmd->args; a && a->name; a++) {
-		char left[64];
-
-		snprintf(left, sizeof left, "%s%s%s%s%s", a->flag ? a->flag : a->meta, a->alias ? ", " : "",
-			 a->alias ? a->alias : "", a->flag && a->kind != HF_CLI_FLAG ? " " : "",
-			 a->flag && a->kind != HF_CLI_FLAG ? a->meta : "");
-		fprintf(to, "  %-28s %s%s\n", left, a->help, a->required ? " (required)" : "");
+		arg_text(a, left);
+		fprintf(to, "  %-*s %s%s\n", width, left, a->help, a->required ? " (required)" : "");
 	}
 	if (cmd->example)
 		fprintf(to, "\nexample:\n  %s\n", cmd->example);
@@ -111,8 +121,30 @@ static const struct hf_cli_cmd *find(const struct hf_cli *cli, int argc, char **
 
 static int refuse(const struct hf_cli *cli, const struct hf_cli_cmd *cmd, const char *what, const char *which)
 {
-	fprintf(stderr, "%s: %s%s%s\ntry: %s %s --help\n", cli->tool, what, which ? " " : "", which ? which : "",
-		cli->tool, cmd ? cmd->words : "");
+	fprintf(stderr, "%s: %s%s%s\ntry: %s %s%s--help\n", cli->tool, what, which ? " " : "", which ? which : "",
+		cli->tool, cmd ? cmd->words : "", cmd ? " " : "");
+	return HF_EXIT_USAGE;
+}
+
+static int refuse_words(const struct hf_cli *cli, const char *first, const char *second)
+{
+	const struct hf_cli_cmd *near = NULL;
+	unsigned best = UINT32_MAX, d;
+	char typed[128];
+
+	/* A second word may be the command's or its first argument. */
+	snprintf(typed, sizeof typed, "%s%s%s", first, second ? " " : "", second ? second : "");
+	for (const struct hf_cli_cmd *c = cli->cmds; c->words; c++) {
+		d = hf_edit_distance(strchr(c->words, ' ') ? typed : first, c->words);
+		if (d < best) {
+			best = d;
+			near = c;
+		}
+	}
+	fprintf(stderr, "%s: unknown command \"%s\"", cli->tool, typed);
+	if (near && best <= strlen(near->words) / 3)
+		fprintf(stderr, "; did you mean %s?", near->words);
+	fprintf(stderr, "\ntry: %s --help\n", cli->tool);
 	return HF_EXIT_USAGE;
 }
 
@@ -139,7 +171,9 @@ static json_t *load_json(const char *text, bool is_file, char *ret_why, size_t w
 		v = json_loadf(stdin, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
 	else
 		v = json_load_file(is_file ? text : text + 1, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &e);
-	if (!v)
+	if (!v && e.line < 0)	/* the file cannot be opened */
+		snprintf(ret_why, why_cap, "%s", e.text);
+	else if (!v)
 		snprintf(ret_why, why_cap, "%s: line %d: %s", text, e.line, e.text);
 	return v;
 }
@@ -210,23 +244,31 @@ static const struct hf_cli_arg *positional_of(const struct hf_cli_cmd *cmd, cons
 	return NULL;
 }
 
-/* An option every command has, in front of it or after it. How many words it takes, 0 when it is none. */
+/* An option every command has, in front of it or after it. How many words it takes, 0 when it is none, -1 after
+ * refusing its value. */
 static int take_global(struct hf_cli *cli, int left, char **argv)
 {
+	bool is_socket = strcmp(argv[0], "-s") == 0 || strcmp(argv[0], "--socket") == 0;
 	int64_t s;
 
 	if (strcmp(argv[0], "--json") == 0) {
 		cli->json = true;
 		return 1;
 	}
-	if (left < 2)
+	if (!is_socket && strcmp(argv[0], "--timeout") != 0)
 		return 0;
-	if (strcmp(argv[0], "-s") == 0 || strcmp(argv[0], "--socket") == 0) {
+	if (left < 2) {
+		refuse(cli, NULL, "missing value after", argv[0]);
+		return -1;
+	}
+	if (is_socket) {
 		cli->socket = argv[1];
 		return 2;
 	}
-	if (strcmp(argv[0], "--timeout") != 0 || hf_parse_i64(hf_span_str(argv[1]), 1, 86400, &s) != 0)
-		return 0;
+	if (hf_parse_i64(hf_span_str(argv[1]), 1, 86400, &s) != 0) {
+		refuse(cli, NULL, "--timeout is 1 to 86400 seconds, not", argv[1]);
+		return -1;
+	}
 	cli->timeout_ms = (unsigned)s * 1000;
 	return 2;
 }
@@ -238,6 +280,8 @@ static int parse_args(struct hf_cli *cli, const struct hf_cli_cmd *cmd, int argc
 		const struct hf_cli_arg *a = flag_of(cmd, argv[i]);
 		int n = a ? 0 : take_global(cli, argc - i, argv + i);
 
+		if (n < 0)
+			return HF_EXIT_USAGE;
 		if (n > 0) {
 			i += n - 1;
 			continue;
@@ -263,9 +307,15 @@ static int parse_args(struct hf_cli *cli, const struct hf_cli_cmd *cmd, int argc
 	return -1;
 }
 
-static int completion(const struct hf_cli *cli, const char *shell)
+static int completion(const struct hf_cli *cli, int argc, char **argv)
 {
-	if (!shell || strcmp(shell, "bash") != 0) {
+	for (int i = 0; i < argc; i++)
+		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+			printf("usage: %s completion bash\n\nprint a completion script for the shell\n\nexample:\n"
+			       "  source <(%s completion bash)\n", cli->tool, cli->tool);
+			return HF_EXIT_OK;
+		}
+	if (argc != 1 || strcmp(argv[0], "bash") != 0) {
 		fprintf(stderr, "%s: completion is offered for bash\ntry: source <(%s completion bash)\n", cli->tool, cli->tool);
 		return HF_EXIT_USAGE;
 	}
@@ -282,7 +332,7 @@ static int completion(const struct hf_cli *cli, const char *shell)
 	printf("\t*)\n\t\tlocal c\n\t\tfor c in");
 	for (const struct hf_cli_cmd *c = cli->cmds; c->words; c++)
 		printf(" \"%s\"", c->words);
-	printf("; do\n\t\t\t[[ \"$c \" == \"${line%%\"$cur\"}\"* ]] && { c=\"${c#\"${line%%\"$cur\"}\"}\"; w=\"$w ${c%%%% *}\"; }\n"
+	printf(" \"completion bash\"; do\n\t\t\t[[ \"$c \" == \"${line%%\"$cur\"}\"* ]] && { c=\"${c#\"${line%%\"$cur\"}\"}\"; w=\"$w ${c%%%% *}\"; }\n"
 	       "\t\tdone ;;\n\tesac\n\tCOMPREPLY=($(compgen -W \"$w\" -- \"$cur\"))\n}\n"
 	       "complete -o default -F _%s %s\n",
 	       cli->tool, cli->tool);
@@ -316,6 +366,8 @@ static int parse_globals(struct hf_cli *cli, int argc, char **argv, int *ret_i)
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		int n = take_global(cli, argc - i, argv + i);
 
+		if (n < 0)
+			return HF_EXIT_USAGE;
 		if (n > 0) {
 			i += n - 1;
 		} else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
@@ -325,7 +377,7 @@ static int parse_globals(struct hf_cli *cli, int argc, char **argv, int *ret_i)
 			printf("%s %s\n", cli->tool, HF_VERSION);
 			return HF_EXIT_OK;
 		} else {
-			return refuse(cli, NULL, "unknown or incomplete option", argv[i]);
+			return refuse(cli, NULL, "unknown option", argv[i]);
 		}
 	}
 	*ret_i = i;
@@ -344,12 +396,14 @@ int hf_cli_main(struct hf_cli *cli, int argc, char **argv)
 	code = parse_globals(cli, argc, argv, &i);
 	if (code >= 0)
 		return code;
+	if (i >= argc && argc > 1)
+		return refuse(cli, NULL, "missing COMMAND after the options", NULL);
 	if (i >= argc) {
 		usage(cli, stderr);
 		return HF_EXIT_USAGE;
 	}
 	if (strcmp(argv[i], "completion") == 0)
-		return completion(cli, i + 1 < argc ? argv[i + 1] : NULL);
+		return completion(cli, argc - i - 1, argv + i + 1);
 	if (strcmp(argv[i], "help") == 0) {
 		usage(cli, stdout);
 		return HF_EXIT_OK;
@@ -358,11 +412,8 @@ int hf_cli_main(struct hf_cli *cli, int argc, char **argv)
 	if (!cmd && (i + 1 == argc || strcmp(argv[i + 1], "--help") == 0) &&
 	    usage_of_group(cli, argv[i], i + 1 == argc ? stderr : stdout))
 		return i + 1 == argc ? HF_EXIT_USAGE : HF_EXIT_OK;
-	if (!cmd) {
-		fprintf(stderr, "%s: unknown command \"%s%s%s\"\ntry: %s --help\n", cli->tool, argv[i],
-			i + 1 < argc ? " " : "", i + 1 < argc ? argv[i + 1] : "", cli->tool);
-		return HF_EXIT_USAGE;
-	}
+	if (!cmd)
+		return refuse_words(cli, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
 	args = json_object();
 	code = args ? parse_args(cli, cmd, argc - i - n, argv + i + n, args) : HF_EXIT_REFUSED;
 	if (code < 0 && cmd->run) {

@@ -29,7 +29,7 @@ struct hf_cli_cmd {
 	const char *words;	/* "children list" */
 	const char *cmd;	/* control command "children.list"; NULL with run */
 	const struct hf_cli_arg *args;	/* ends with name NULL; NULL = none */
-	const char *columns;	/* "id:ID,peer:PEER": table; NULL = one "key value" line per member */
+	const char *columns;	/* "id:ID,peer:PEER": table, text in place of ...Base64; NULL = one "key value" line per member */
 	const char *help;	/* one sentence */
 	const char *example;	/* a whole line */
 	unsigned timeout_ms;	/* 0 = the tool's default 10 s; HF_CLI_NO_TIMEOUT for streams */

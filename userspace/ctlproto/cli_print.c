@@ -44,6 +44,31 @@ static char *text_of(const json_t *v)
 	return json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
 }
 
+/* A member that is named ...Base64, for people: as the text it holds, unless that is no printable text. */
+static char *body_text(const char *base64)
+{
+	hf_autobuf struct hf_buf body = HF_BUF_INIT(1u << 20);
+	struct hf_span text;
+
+	if (hf_b64_decode(hf_span_str(base64), &body) != 0 || !hf_utf8_ok(hf_buf_span(&body)))
+		return strdup(base64);
+	text = hf_buf_span(&body);
+	for (size_t i = 0; i < text.len; i++)
+		if (text.ptr[i] < 0x20 || text.ptr[i] == 0x7f)
+			return strdup(base64);
+	return strdup(hf_buf_cstr(&body));
+}
+
+static char *cell_of(const json_t *v, struct hf_span path)
+{
+	static const char suffix[] = "Base64";
+	size_t n = sizeof suffix - 1;
+
+	if (json_is_string(v) && path.len > n && memcmp(path.ptr + path.len - n, suffix, n) == 0)
+		return body_text(json_string_value(v));
+	return text_of(v);
+}
+
 static const json_t *lookup(const json_t *item, struct hf_span path)
 {
 	struct hf_span part;
@@ -116,7 +141,7 @@ void hf_cli_printer_item(void *printer, const json_t *item)
 	}
 	json_t *row = json_array();
 	for (unsigned c = 0; c < p->n_columns; c++) {
-		hf_autofree char *text = text_of(lookup(item, p->path[c]));
+		hf_autofree char *text = cell_of(lookup(item, p->path[c]), p->path[c]);
 
 		p->width[c] = hf_max(p->width[c], text ? strlen(text) : 1);
 		json_array_append_new(row, json_string(text ? text : "?"));

@@ -53,7 +53,7 @@ static int connect_to(struct client *c, const char *path)
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&addr, sizeof addr) < 0)
 		return fail(c, HF_EXIT_UNREACHABLE, "cannot reach %s: %s%s", path, strerror(errno),
-			    errno == ENOENT || errno == ECONNREFUSED ? " (is the daemon running? name its socket with -s)" : "");
+			    errno == ENOENT || errno == ECONNREFUSED ? " (is the daemon running? name its socket with -s or in the environment, see --help)" : "");
 	return HF_EXIT_OK;
 }
 

@@ -18,8 +18,10 @@ static int send_part(const struct hf_cli *cli, json_t *part, size_t first)
 					    NULL, NULL, &error)
 			: HF_EXIT_REFUSED;
 
-	if (code != HF_EXIT_OK)
-		fprintf(stderr, "%s: %s (%zu records were imported before)\n", cli->tool, error ? error : "failed", first);
+	if (code == HF_EXIT_REFUSED && error)
+		fprintf(stderr, "%s: %s (those before it are imported; the first is record 0)\n", cli->tool, error);
+	else if (code != HF_EXIT_OK)
+		fprintf(stderr, "%s: %s (at least %zu records are imported)\n", cli->tool, error ? error : "failed", first);
 	free(error);
 	return code;
 }

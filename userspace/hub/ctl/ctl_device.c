@@ -172,7 +172,7 @@ void hub_ctl_device_update(void *arg, struct hf_ctl_call *call, const json_t *ar
 	if (!doc)
 		hf_ctl_fail(call, "invalid", "%s", why.text);
 	else if (json_object_size(doc) == 0)
-		hf_ctl_fail(call, "invalid", "say what to change");
+		hf_ctl_fail(call, "invalid", "nothing to change; see: device update --help");
 	else if (hub_ident_put(ctl->model, ident->device_id, ident->module_id, doc, "*", &made, &err) != 0)
 		hub_ctl_error(call, &err);
 	else

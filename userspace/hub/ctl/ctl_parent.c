@@ -75,8 +75,11 @@ static void change_children(struct hub_ctl *ctl, struct hf_ctl_call *call, const
 	json_array_foreach((json_t *)list, i, name) {
 		c = child_of(ctl, name);
 		if (put_parent(ctl, c, change == REMOVE ? "" : parent->device_scope, &err) != 0) {
-			hf_ctl_fail(call, "invalid", "%s: %s (%d): %s (children changed before: %zu of %zu)", c->id, err.name,
-				    err.code, err.message, i, json_array_size(list));
+			if (json_array_size(list) == 1)
+				hf_ctl_fail(call, "invalid", "%s (%d): %s", err.name, err.code, err.message);
+			else
+				hf_ctl_fail(call, "invalid", "%s: %s (%d): %s (children changed before: %zu of %zu)", c->id,
+					    err.name, err.code, err.message, i, json_array_size(list));
 			return;
 		}
 	}
