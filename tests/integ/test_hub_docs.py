@@ -73,8 +73,18 @@ def test_a_node_device(outputs):
     assert bodies(outputs["node-device"])[-1] == b"hello from Node"
 
 
+@pytest.mark.skipif(not os.path.isdir(MODULES), reason="the Node SDKs are not installed")
+def test_a_back_end(outputs):
+    assert outputs["node-event-hubs"].splitlines() == [
+        "dev1 { room: 'kitchen' } { temperature: 21.5 }", "dev1 undefined hello from Node"]
+
+
+def test_certificate(outputs):
+    assert re.search(r"(?m)^authentication.type +certificateAuthority$", outputs["certificate"])
+
+
 def test_children_by_the_command_line(outputs):
-    assert outputs["children"].splitlines()[-4:] == ["DEVICE  EDGE", "dev1    false", "dev2    false", "dev3    false"]
+    assert outputs["children"].splitlines()[-5:] == ["DEVICE  EDGE", "cam1    false", "dev1    false", "dev2    false", "dev3    false"]
     assert "capabilities.iotEdge = false" in EXAMPLES["children"]
 
 
@@ -119,7 +129,7 @@ def test_settings_are_what_the_tool_says(lab):
 
 def test_every_setting_is_documented():
     with open(os.path.join(REPO, "userspace", "hub", "hub_conf.c"), encoding="utf-8") as f:
-        rows = re.findall(r'ROW\("([^"]+)", \w+, \w+, "([^"]*)",.*?,\s*"([^"]*)"\),', f.read(), re.S)
+        rows = re.findall(r'ROW(?:_IF)?\("([^"]+)", \w+, \w+, "([^"]*)",.*?,\s*"([^"]*)"(?:, \w+)?\),', f.read(), re.S)
     with open(os.path.join(REPO, "docs", "configuration.md"), encoding="utf-8") as f:
         section = f.read().partition("## holdfast-hub")[2]
     shown = re.findall(r"^\| `([^`]+)` \| (?:required|-|`([^`]*)`) \| (.*) \|$", section, re.M)
