@@ -17,7 +17,7 @@ static void close_model(void)
 
 struct hub_model *fuzz_model(void)
 {
-	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock" };
+	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock", "lock" };
 	char dir[] = "/tmp/holdfast-fuzz-XXXXXX", path[64];
 	struct hub_model_cfg cfg = { .dir = dir, .host = "hub.test", .max_bytes = 4 << 20 };
 

@@ -46,7 +46,7 @@ static int world_setup(void **state)
 
 static int world_teardown(void **state)
 {
-	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock" };
+	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock", "lock" };
 	struct world *w = *state;
 	char path[128];
 

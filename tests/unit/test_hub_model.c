@@ -53,7 +53,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock" };
+	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock", "lock" };
 	struct world *w = *state;
 	char path[128];
 

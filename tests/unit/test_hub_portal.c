@@ -160,7 +160,7 @@ static void the_switch_stands_before_all_rules(void **state)
 static void the_key_is_renewed(void **state)
 {
 	char dir[] = "/tmp/holdfast-portal-XXXXXX", path[64], key[64];
-	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock" };
+	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock", "lock" };
 	struct hub_portal_cfg cfg = { .listen_https = "0.0.0.0:8443", .idle_ms = IDLE, .max_ms = MAX };
 	struct hub_model_cfg model = { .dir = dir, .host = "hub.test" };
 	struct hub_portal *p;

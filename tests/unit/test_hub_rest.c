@@ -82,7 +82,7 @@ static void on_stop(void *arg)
 
 static int teardown(void **state)
 {
-	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock" };
+	static const char *const files[] = { "state.mdb", "state.mdb-lock", "events.mdb", "events.mdb-lock", "lock" };
 	struct world *w = *state;
 	struct hf_timer *t;
 	char path[128];
