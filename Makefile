@@ -135,7 +135,7 @@ fuzz-smoke: deps
 help:
 	@printf '%s\n' \
 		'make               programs into build/ (BUILD=debug|asan|ubsan|tsan: into build/FLAVOUR/)' \
-		'make demo          two minutes of the main job: children publish while the uplink is cut (root)' \
+		'make demo          a minute of the main job: children publish while the uplink is cut (root)' \
 		'make test          all tests (root); make test-long [SUITE=kill]: the same with larger counts' \
 		'make unit          unit test programs;  make check-unit runs them' \
 		'make bench         measures beside Mosquitto and bare LMDB, build/bench.json (root)' \

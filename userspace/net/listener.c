@@ -90,7 +90,8 @@ int hf_listen_tcp(const char *text, bool reuse_port, int *ret_fd)
 	    (ss.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) < 0) ||
 	    bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, BACKLOG) < 0) {
 		r = -errno;
-		hf_log(HF_LOG_ERR, "net.listen", "%s: %s", text, hf_strerror(r));
+		hf_log(HF_LOG_ERR, "net.listen", "%s: %s%s", text, hf_strerror(r),
+		       r == -EACCES ? " (ports below 1024 need root or CAP_NET_BIND_SERVICE)" : "");
 		return r;
 	}
 	*ret_fd = fd;
