@@ -304,6 +304,21 @@ def test_expiry_detaches_the_identity_and_renewal_prevents_it(lab, connect):
     c.sender(EVENTS.format("dev0"))
 
 
+def test_expiry_detaches_the_links_of_a_policy(lab, connect):
+    """Also those of the service and of readers of events; $cbs stays, for the next token."""
+    c = connect().open()
+    assert c.cbs(policy_token(lab, "iothubowner", seconds=1))[0] == 200
+    reader = "messages/events/ConsumerGroups/$Default/Partitions/0"
+    links = [c.receiver(reader), c.receiver("/messages/servicebound/feedback"), c.receiver("/messages/servicebound/filenotifications"),
+             c.sender("/messages/devicebound"), c.sender("$management"), c.receiver("$management"), c.sender(EVENTS.format("dev0"))]
+    assert [c.detached(link, 20) for link in links] == ["amqp:unauthorized-access"] * len(links)
+    with pytest.raises(Refused) as e:
+        c.receiver(reader)
+    assert e.value.condition == "amqp:unauthorized-access"
+    assert c.cbs(policy_token(lab, "iothubowner"))[0] == 200
+    c.receiver(reader)
+
+
 # --- telemetry ----------------------------------------------------------------------------------------------------
 
 
@@ -601,6 +616,13 @@ def test_faults_on_twins(lab, connect, fault):
         began = time.monotonic()
         assert t.ask("PATCH", "/properties/reported", b'{"n":1}')[0] == 200
         assert time.monotonic() - began >= 0.3
+    fault("twin", "ack-late=300", count=1)
+    began, unsettled = time.monotonic(), t.c.sender("/devices/dev0/twin")
+    get = Message(body=b" ", inferred=True, correlation_id="g")
+    get.annotations = {symbol("operation"): "GET"}
+    assert t.c.send(unsettled, get) == ("accepted", None) and time.monotonic() - began >= 0.3
+    assert t.c.receive(t.back)[0].correlation_id == "g"
+    t = Twin(t.c, "dev0")
     fault("twin", "ack-never", count=1)
     t.request("PATCH", "/properties/reported", b'{"never":1}', cid="never")
     fault("twin", "hang", count=1)

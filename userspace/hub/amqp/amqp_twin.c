@@ -13,8 +13,10 @@
 #define REPORTED "/properties/reported"
 #define MAX_CORRELATION 128
 
-/* A reply while it waits for the commit: its body follows. */
+/* A reply while it waits for the commit: its body follows. The request is settled with it, so that its credit bounds how
+ * many replies can wait. */
 struct reply {
+	struct hf_amqp_delivery *request;
 	int status;
 	int64_t version;		/* -1 = none */
 	enum hf_amqp_kind id_kind;
@@ -28,6 +30,7 @@ struct reply {
 /* One request. */
 struct request {
 	struct hub_amqp_link *l;
+	struct hf_amqp_delivery *d;
 	const struct hf_amqp_msg *msg;
 	const struct hub_ident *ident;
 	uint32_t late_ms;
@@ -45,8 +48,11 @@ static void send_reply(struct hub_amqp_conn *c, int err, void *data)
 				   .body_kind = HF_AMQP_BODY_DATA, .body = hf_span(r->body, r->len) };
 	struct hub_amqp_link *l = hub_amqp_link_of(c->head, r->ident, HUB_AMQP_TWIN_REPLIES);
 
-	if (err == -ECANCELED)
+	if (err == -ECANCELED) {
+		hf_amqp_forget(r->request);
 		return;
+	}
+	hf_amqp_settle(r->request, HF_AMQP_ACCEPTED, NULL, NULL);
 	if (!l || l->conn != c) {
 		hf_metric_add(HUB_M_AMQP_UNSENT, 1);
 		return;
@@ -68,9 +74,12 @@ static void reply(const struct request *q, int status, int64_t version, const ch
 	size_t len = strlen(body);
 	struct reply *r = q->silent ? NULL : malloc(sizeof *r + len);
 
-	if (!r)
+	if (!r) {
+		hf_metric_add(HUB_M_AMQP_UNSENT, !q->silent);
+		hf_amqp_settle(q->d, HF_AMQP_ACCEPTED, NULL, NULL);
 		return;
-	*r = (struct reply){ .status = status, .version = version, .id_kind = id->kind, .len = len };
+	}
+	*r = (struct reply){ .request = q->d, .status = status, .version = version, .id_kind = id->kind, .len = len };
 	if (is_text) {
 		r->id_len = (uint8_t)id->s.len;
 		memcpy(r->id, id->s.ptr, id->s.len);
@@ -198,7 +207,7 @@ static bool has_id(const struct hf_amqp_msg *msg)
 
 static bool on_request(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg)
 {
-	struct request q = { .l = l, .msg = msg, .ident = hub_ident_find(l->conn->head->model, hf_span_str(l->addr.ident)) };
+	struct request q = { .l = l, .d = d, .msg = msg, .ident = hub_ident_find(l->conn->head->model, hf_span_str(l->addr.ident)) };
 	struct hub_fault fault;
 	struct hub_error err;
 
@@ -213,7 +222,6 @@ static bool on_request(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 	case HUB_AMQP_WAIT: return false;
 	case HUB_AMQP_DONE: return true;
 	}
-	hf_amqp_settle(d, HF_AMQP_ACCEPTED, NULL, NULL);
 	q.late_ms = fault.action == HUB_DO_ACK_LATE ? fault.ms : 0;
 	q.silent = fault.action == HUB_DO_ACK_NEVER;
 	if (fault.action == HUB_DO_REJECT || fault.action == HUB_DO_THROTTLE) {
