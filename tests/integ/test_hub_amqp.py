@@ -319,6 +319,14 @@ def test_expiry_detaches_the_links_of_a_policy(lab, connect):
     c.receiver(reader)
 
 
+def test_management_requests_name_their_receiver(lab, connect):
+    c, before = connect().open(), counter(lab, "amqp_rejected_total")
+    assert c.cbs(policy_token(lab, "service"))[0] == 200
+    request = Message(body=b"[]", inferred=True, id="1", reply_to="nobody", properties={"operation": "READ"})
+    assert c.send(c.sender("$management"), request) == ("rejected", "amqp:not-found")
+    assert counter(lab, "amqp_rejected_total") == before + 1
+
+
 # --- telemetry ----------------------------------------------------------------------------------------------------
 
 

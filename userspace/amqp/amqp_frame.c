@@ -247,6 +247,7 @@ size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf
 	ret_frame->end = f->got == f->size && !ret_frame->error;
 	if (ret_frame->end) {
 		ret_frame->error = judge(f, ret_frame);
+		explicit_bzero(f->head, hf_min(f->got, (uint32_t)sizeof f->head));	/* it may have held a token */
 		f->got = f->size = 0;
 	}
 	return n;

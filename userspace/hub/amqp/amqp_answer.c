@@ -108,6 +108,23 @@ void hub_amqp_accept(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, uint32
 		hub_amqp_answer(c, late_ms + (fault->action == HUB_DO_ACK_LATE ? fault->ms : 0), settle, &s, sizeof s);
 }
 
+void hub_amqp_note_refusal(const struct hub_amqp_link *l, const char *condition, const char *why)
+{
+	static struct hf_log_limit limit;
+
+	hf_metric_add(HUB_M_AMQP_REJECTED, 1);
+	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.amqp.rejected", "%s: %s link of \"%s\": %s: %s",
+		       hf_conn_peer(hf_amqp_conn(l->conn->amqp)), l->kind->name, l->addr.ident, condition, why);
+}
+
+void hub_amqp_reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, int http_status, const char *why)
+{
+	const char *condition = hub_amqp_condition(http_status);
+
+	hub_amqp_note_refusal(l, condition, why);
+	hf_amqp_settle(d, HF_AMQP_REJECTED, condition, why);
+}
+
 void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg)
 {
 	static struct hf_log_limit limit;

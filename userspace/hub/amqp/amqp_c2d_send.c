@@ -88,17 +88,6 @@ static int enqueue(struct hub_model *m, const char *device, const struct hf_amqp
 
 /* --- messages -------------------------------------------------------------------------------------------------- */
 
-static void reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, int http_status, const char *text)
-{
-	static struct hf_log_limit limit;
-	const char *condition = hub_amqp_condition(http_status);
-
-	hf_metric_add(HUB_M_AMQP_REJECTED, 1);
-	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.amqp.rejected", "%s: message to a device: %s: %s",
-		       hf_conn_peer(hf_amqp_conn(l->conn->amqp)), condition, text);
-	hf_amqp_settle(d, HF_AMQP_REJECTED, condition, text);
-}
-
 /* "/devices/{D}/messages/devicebound" */
 static bool read_to(struct hub_model *m, struct hf_span to, struct hub_amqp_addr *ret_addr)
 {
@@ -117,7 +106,7 @@ static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 
 	(void)raw;
 	if (!read_to(m, msg->to, &to)) {
-		reject(l, d, 400, "to is /devices/{device id}/messages/devicebound");
+		hub_amqp_reject(l, d, 400, "to is /devices/{device id}/messages/devicebound");
 		return true;
 	}
 	switch (hub_amqp_gate(l, HUB_ON_C2D, to.ident, d, &fault)) {
@@ -127,11 +116,11 @@ static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 	}
 	if (fault.action == HUB_DO_REJECT || fault.action == HUB_DO_THROTTLE) {
 		hub_fault_error(&fault, &err);
-		reject(l, d, err.http_status, err.message);
+		hub_amqp_reject(l, d, err.http_status, err.message);
 	} else if (hub_throttle_take(m, HUB_THROTTLE_C2D, 1) > 0) {
-		reject(l, d, 429, "more than 100 messages to devices in a minute");
+		hub_amqp_reject(l, d, 429, "more than 100 messages to devices in a minute");
 	} else if (enqueue(m, to.ident, msg, &err) != 0) {
-		reject(l, d, err.http_status, err.message);
+		hub_amqp_reject(l, d, err.http_status, err.message);
 	} else {
 		hub_amqp_accept(l->conn, d, 0, &fault);
 	}

@@ -170,6 +170,10 @@ void hub_amqp_answers_cancel(struct hub_amqp_conn *c);
 void hub_amqp_settle_committed(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome);
 /* Accepts a message to us, late_ms after that or as a fault rule says (HUB_DO_ACK_...); rejects it when the commit failed. */
 void hub_amqp_accept(struct hub_amqp_conn *c, struct hf_amqp_delivery *d, uint32_t late_ms, const struct hub_fault *fault);
+/* Counts and logs a message or request that is refused. */
+void hub_amqp_note_refusal(const struct hub_amqp_link *l, const char *condition, const char *why);
+/* That, and rejects the message with the condition of 2.9 for the status. */
+void hub_amqp_reject(struct hub_amqp_link *l, struct hf_amqp_delivery *d, int http_status, const char *why);
 /* Sends without interest in the outcome, now or when the peer gives credit; counts what cannot be kept until then. */
 void hub_amqp_post(struct hub_amqp_link *l, const struct hf_amqp_msg *msg);
 

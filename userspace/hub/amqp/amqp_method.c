@@ -82,8 +82,7 @@ static bool on_response(struct hub_amqp_link *l, struct hf_amqp_delivery *d, str
 	(void)raw;
 	if (!status || !hf_amqp_integer(status, &code) || code < INT32_MIN || code > INT32_MAX ||
 	    !read_uuid(l->conn->head, &msg->correlation_id, rid) || hub_amqp_body(msg, &body) != 0) {
-		hf_metric_add(HUB_M_AMQP_REJECTED, 1);
-		hf_amqp_settle(d, HF_AMQP_REJECTED, hub_amqp_condition(400), "not the response to a call");
+		hub_amqp_reject(l, d, 400, "not the response to a call");
 		return true;
 	}
 	hf_amqp_settle(d, HF_AMQP_ACCEPTED, NULL, NULL);

@@ -122,14 +122,16 @@ static bool on_request(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 
 	(void)raw;
 	if (!to) {
-		hf_amqp_settle(d, HF_AMQP_REJECTED, "amqp:not-found", "there is no receiver with the address of reply-to");
+		hub_amqp_reject(l, d, 404, "there is no receiver with the address of reply-to");
 		return true;
 	}
 	judge(l->conn->head->model, msg, &a);
 	properties[reply.n_properties++] = (struct hf_amqp_field){ hf_span_str("status-code"), HF_AMQP_NUM(HF_AMQP_INT, a.status) };
 	properties[reply.n_properties++] = (struct hf_amqp_field){ hf_span_str("status-description"), HF_AMQP_STR(a.text) };
-	if (a.condition)
+	if (a.condition) {
+		hub_amqp_note_refusal(l, a.condition, a.text);
 		properties[reply.n_properties++] = (struct hf_amqp_field){ hf_span_str("error-condition"), HF_AMQP_STR(a.condition) };
+	}
 	if (a.status == 200) {
 		reply.body_kind = HF_AMQP_BODY_MAP;
 		reply.map = a.map;

@@ -86,22 +86,16 @@ static int take(struct hub_amqp_link *l, bool is_batch, struct hf_span raw, cons
 	return r;
 }
 
-static void reject(struct hf_amqp_delivery *d, int status, const char *why)
-{
-	hf_metric_add(HUB_M_AMQP_REJECTED, 1);
-	hf_amqp_settle(d, HF_AMQP_REJECTED, hub_amqp_condition(status), why);
-}
-
-static void reject_as(struct hf_amqp_delivery *d, int err)
+static void reject_as(struct hub_amqp_link *l, struct hf_amqp_delivery *d, int err)
 {
 	if (err == HF_ELIMIT)
-		reject(d, 413, "message or batch over 256 KiB");
+		hub_amqp_reject(l, d, 413, "message or batch over 256 KiB");
 	else if (err == HF_EINVALID || err == HF_EPROTO)
-		reject(d, 400, "a property or the body is of a kind that messages cannot have");
+		hub_amqp_reject(l, d, 400, "a property or the body is of a kind that messages cannot have");
 	else if (err == HF_ENOTFOUND)
-		reject(d, 404, "the identity was deleted");
+		hub_amqp_reject(l, d, 404, "the identity was deleted");
 	else
-		reject(d, 500, "not stored");
+		hub_amqp_reject(l, d, 500, "not stored");
 }
 
 static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, struct hf_span raw, const struct hf_amqp_msg *msg)
@@ -117,17 +111,17 @@ static bool on_message(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 	case HUB_AMQP_DONE: return true;
 	}
 	if (fault.action == HUB_DO_REJECT || fault.action == HUB_DO_THROTTLE) {
-		reject(d, fault.action == HUB_DO_THROTTLE ? 429 : fault.code, "refused by a fault rule");
+		hub_amqp_reject(l, d, fault.action == HUB_DO_THROTTLE ? 429 : fault.code, "refused by a fault rule");
 		return true;
 	}
 	wait = hub_throttle_shape(l->conn->head->model, HUB_THROTTLE_D2C, hf_amqp_is_batch(d) ? msg->n_data : 1, HUB_THROTTLE_SHAPE_MS);
 	if (wait == UINT32_MAX) {
-		reject(d, 429, "too many messages");
+		hub_amqp_reject(l, d, 429, "too many messages");
 		return true;
 	}
 	r = take(l, hf_amqp_is_batch(d), raw, msg, &n);
 	if (r != 0) {
-		reject_as(d, r);
+		reject_as(l, d, r);
 		return true;
 	}
 	hf_metric_add(HUB_M_EVENTS, (int64_t)n);

@@ -102,7 +102,7 @@ static void reply_error(const struct request *q, const struct hub_error *err)
 	hf_autofree char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
 	json_decref(o);
-	hf_metric_add(HUB_M_AMQP_REJECTED, 1);
+	hub_amqp_note_refusal(q->l, hub_amqp_condition(err->http_status), err->message);
 	reply(q, err->http_status, -1, text ? text : "{\"errorCode\":500001}");
 }
 
@@ -213,8 +213,7 @@ static bool on_request(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 
 	(void)raw;
 	if (!has_id(msg) || !q.ident) {
-		hf_metric_add(HUB_M_AMQP_REJECTED, 1);
-		hf_amqp_settle(d, HF_AMQP_REJECTED, hub_amqp_condition(q.ident ? 400 : 404), "no correlation id, or no identity any more");
+		hub_amqp_reject(l, d, q.ident ? 400 : 404, "no correlation id, or no identity any more");
 		return true;
 	}
 	switch (hub_amqp_gate(l, HUB_ON_TWIN, l->addr.ident, d, &fault)) {
