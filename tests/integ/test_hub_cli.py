@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
@@ -366,3 +367,25 @@ def test_init_and_export_into_a_second_hub(lab, tmp_path):
     assert one(lab, "device", "show", "-d", "exp-leaf", *there)["connectionString"].startswith("HostName=localhost;DeviceId=exp-leaf;")
     second.p.terminate()
     assert second.p.wait(10) == 0, sys.stderr
+
+
+def test_sighup_reads_the_configuration_again(lab):
+    path, pid = lab.path("hub.conf"), lab.status()["pids"]["hub"]
+    with open(path, encoding="utf-8") as f:
+        before = f.read()
+
+    def reload(text, sign):
+        seen = len(lab.log("hub"))
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        os.kill(pid, signal.SIGHUP)
+        wait_for("the reload", 10, lambda: sign in lab.log("hub")[seen:])
+        return lab.log("hub")[seen:], lab.hub_ctl("log.level")[0]["level"]
+    try:
+        text, level = reload(before.replace('level = "info"', 'level = "debug"').replace("storage: {", "storage: { max_bytes = 200000000;"),
+                             "the log level is in force")
+        assert level == "debug" and "storage.max_bytes changes at the next start only" in text
+        assert reload("nonsense", "refused: the old configuration stays in force")[1] == "debug"
+    finally:
+        assert reload(before, "the log level is in force")[1] == "info"
+    assert lab.status()["pids"]["hub"] == pid

@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 
 struct hub {
+	const struct hf_cli *cli;
+	const json_t *args;		/* of serve, for a reload */
 	struct hub_conf conf;
 	struct hf_loop *loop;
 	struct hub_model *model;
@@ -27,7 +29,7 @@ struct hub {
 	struct hub_portal *portal;
 	struct hub_ctl *ctl;
 	struct hf_tls_ctx *tls;
-	struct hf_signal *on_term, *on_int;
+	struct hf_signal *on_term, *on_int, *on_hup;
 	struct hf_timer *idle;
 	unsigned idle_turns;
 	bool stopping;
@@ -38,6 +40,55 @@ static const struct hf_metric_def metric_defs[HUB_M__COUNT] = {
 	HUB_METRICS(X)
 #undef X
 };
+
+static int load(const struct hf_cli *cli, const json_t *args, struct hub_conf *ret_conf)
+{
+	hf_autobuf struct hf_buf problems = HF_BUF_INIT(1u << 20);
+	const json_t *list = json_object_get(args, "config");
+	const char *throttle = json_string_value(json_object_get(args, "throttle"));
+	const char *files[16];
+	unsigned n = 0;
+
+	if (json_array_size(list) == 0 || json_array_size(list) > HF_ARRAY_LEN(files)) {
+		fprintf(stderr, "%s: serve needs -c FILE, at most %zu times; init writes one\n", cli->tool, HF_ARRAY_LEN(files));
+		return HF_EXIT_USAGE;
+	}
+	for (; n < json_array_size(list); n++)
+		files[n] = json_string_value(json_array_get(list, n));
+	if (hf_conf_load(&hub_conf_schema, files, n, ret_conf, &problems) != 0) {
+		fputs(hf_buf_cstr(&problems), stderr);
+		fprintf(stderr, "%s: configuration refused\n", cli->tool);
+		return HF_EXIT_REFUSED;
+	}
+	if (throttle && !hub_conf_set_throttle(ret_conf, throttle)) {
+		fprintf(stderr, "%s: --throttle takes s1 or off\n", cli->tool);
+		hf_conf_fini(&hub_conf_schema, ret_conf);
+		return HF_EXIT_USAGE;
+	}
+	return HF_EXIT_OK;
+}
+
+/* What changes live does so; the rest is named, and waits for the next start. */
+static void on_reload(void *arg, int signo)
+{
+	struct hub *h = arg;
+	struct hub_conf next;
+	json_t *late;
+
+	(void)signo;
+	if (load(h->cli, h->args, &next) != HF_EXIT_OK) {
+		hf_log(HF_LOG_ERR, "reload", "refused: the old configuration stays in force");
+		return;
+	}
+	late = hf_conf_diff(&hub_conf_schema, &h->conf, &next, false);
+	for (size_t i = 0; i < json_array_size(late); i++)
+		hf_log(HF_LOG_WARN, "reload", "%s changes at the next start only", json_string_value(json_array_get(late, i)));
+	json_decref(late);
+	h->conf.log_level = next.log_level;
+	hf_log_set_level((enum hf_log_level)next.log_level);
+	hf_log(HF_LOG_NOTICE, "reload", "the log level is in force");
+	hf_conf_fini(&hub_conf_schema, &next);
+}
 
 /* Connections end in their own time, 2 s at most. */
 static void on_idle(void *arg)
@@ -134,6 +185,8 @@ static int start(struct hub *h)
 		r = hf_signal_create(h->loop, SIGTERM, on_signal, h, &h->on_term);
 	if (r == 0)
 		r = hf_signal_create(h->loop, SIGINT, on_signal, h, &h->on_int);
+	if (r == 0)
+		r = hf_signal_create(h->loop, SIGHUP, on_reload, h, &h->on_hup);
 	return r;
 }
 
@@ -145,6 +198,7 @@ static void stop(struct hub *h)
 	hub_portal_destroy(&h->portal);
 	hf_signal_destroy(&h->on_term);
 	hf_signal_destroy(&h->on_int);
+	hf_signal_destroy(&h->on_hup);
 	hf_timer_destroy(&h->idle);
 	if (h->dev && hub_dev_count(h->dev) == 0)
 		hub_dev_destroy(&h->dev);
@@ -167,36 +221,9 @@ static int print_defaults(void)
 	return HF_EXIT_OK;
 }
 
-static int load(const struct hf_cli *cli, const json_t *args, struct hub_conf *ret_conf)
-{
-	hf_autobuf struct hf_buf problems = HF_BUF_INIT(1u << 20);
-	const json_t *list = json_object_get(args, "config");
-	const char *throttle = json_string_value(json_object_get(args, "throttle"));
-	const char *files[16];
-	unsigned n = 0;
-
-	if (json_array_size(list) == 0 || json_array_size(list) > HF_ARRAY_LEN(files)) {
-		fprintf(stderr, "%s: serve needs -c FILE, at most %zu times; init writes one\n", cli->tool, HF_ARRAY_LEN(files));
-		return HF_EXIT_USAGE;
-	}
-	for (; n < json_array_size(list); n++)
-		files[n] = json_string_value(json_array_get(list, n));
-	if (hf_conf_load(&hub_conf_schema, files, n, ret_conf, &problems) != 0) {
-		fputs(hf_buf_cstr(&problems), stderr);
-		fprintf(stderr, "%s: configuration refused\n", cli->tool);
-		return HF_EXIT_REFUSED;
-	}
-	if (throttle && !hub_conf_set_throttle(ret_conf, throttle)) {
-		fprintf(stderr, "%s: --throttle takes s1 or off\n", cli->tool);
-		hf_conf_fini(&hub_conf_schema, ret_conf);
-		return HF_EXIT_USAGE;
-	}
-	return HF_EXIT_OK;
-}
-
 static int serve(const struct hf_cli *cli, const json_t *args)
 {
-	struct hub h = { 0 };
+	struct hub h = { .cli = cli, .args = args };
 	int r;
 
 	if (json_is_true(json_object_get(args, "defaults")))

@@ -35,7 +35,7 @@ static const struct hf_conf_row rows[] = {
 	ROW("limits.throttle", ENUM, throttle, "off", 0, 0, throttle_names, 0, "s1 = the request limits of one S1 unit; off = none"),
 	ROW("portal.session_idle_secs", INT, portal_idle_s, "1800", 1, 86400, NULL, 0, "a portal session ends when unused for that long"),
 	ROW("portal.session_max_secs", INT, portal_max_s, "43200", 1, 604800, NULL, 0, "and that long after the sign-in"),
-	ROW("log.level", ENUM, log_level, "notice", 0, 0, level_names, 0, "least severe level that is logged"),
+	ROW("log.level", ENUM, log_level, "notice", 0, 0, level_names, HF_CONF_RELOADABLE, "least severe level that is logged"),
 	{ 0 },
 };
 
