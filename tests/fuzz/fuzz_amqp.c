@@ -60,8 +60,9 @@ static void put_login(struct hf_buf *out, const char *user, const char *resource
 
 static void start(void)
 {
+	static struct hub_conn_limit limit = { .max = 4 };
 	struct hub_model *m = fuzz_model();
-	struct hub_amqp_cfg cfg = { .max_connections = 4 };
+	struct hub_amqp_cfg cfg = { .limit = &limit };
 
 	hf_log_set_level(HF_LOG_ERR);
 	put_ident("dev", NULL);

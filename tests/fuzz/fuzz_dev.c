@@ -23,8 +23,9 @@ static void stop(void)
 
 static void start(void)
 {
+	static struct hub_conn_limit limit = { .max = 4 };
 	struct hub_model *m = fuzz_model();
-	struct hub_dev_cfg cfg = { .host = "hub.test", .max_connections = 4 };
+	struct hub_dev_cfg cfg = { .host = "hub.test", .limit = &limit };
 	json_t *doc = json_object();
 	struct hub_error err;
 

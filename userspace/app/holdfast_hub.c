@@ -21,6 +21,7 @@ struct hub {
 	const struct hf_cli *cli;
 	const json_t *args;		/* of serve, for a reload */
 	struct hub_conf conf;
+	struct hub_conn_limit limit;
 	struct hf_loop *loop;
 	struct hub_model *model;
 	struct hub_dev *dev;
@@ -131,13 +132,14 @@ static void on_websocket(void *arg, enum hub_ws_protocol protocol, struct hf_con
 static int start_heads(struct hub *h)
 {
 	const struct hub_conf *c = &h->conf;
-	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .max_connections = (unsigned)c->max_connections };
-	struct hub_amqp_cfg amqp = { .tls = h->tls, .max_connections = (unsigned)c->max_connections };
+	struct hub_dev_cfg dev = { .tls = h->tls, .host = c->host, .limit = &h->limit };
+	struct hub_amqp_cfg amqp = { .tls = h->tls, .limit = &h->limit };
 	struct hub_portal_cfg portal = { .listen_https = c->listen_https, .idle_ms = (uint64_t)c->portal_idle_s * 1000,
 					 .max_ms = (uint64_t)c->portal_max_s * 1000 };
 	struct hub_ctl_cfg ctl = { .host = c->host };
 	int https, r = hf_listen_tcp(c->listen_mqtt, false, &dev.listen_fd);
 
+	h->limit.max = (unsigned)c->max_connections;
 	if (r == 0)
 		r = hub_dev_create(h->loop, h->model, &dev, &h->dev);
 	if (r == 0)

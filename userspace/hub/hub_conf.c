@@ -31,7 +31,7 @@ static const struct hf_conf_row rows[] = {
 	    "disk budget of uploaded files; beyond it uploads are refused"),
 	ROW("retention.max_age_secs", INT, max_age_s, "86400", 0, 30ll * 86400, NULL, 0,
 	    "older events go, the oldest first; 0 = only storage.max_bytes counts"),
-	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "connections of each protocol, MQTT and AMQP, at once"),
+	ROW("limits.connections", INT, max_connections, "10000", 1, 1000000, NULL, 0, "connections over MQTT and AMQP together, at once"),
 	ROW("limits.throttle", ENUM, throttle, "off", 0, 0, throttle_names, 0, "s1 = the request limits of one S1 unit; off = none"),
 	ROW("portal.session_idle_secs", INT, portal_idle_s, "1800", 1, 86400, NULL, 0, "a portal session ends when unused for that long"),
 	ROW("portal.session_max_secs", INT, portal_max_s, "43200", 1, 604800, NULL, 0, "and that long after the sign-in"),

@@ -2,14 +2,13 @@
 /* hub/amqp/amqp.h - the emulator's AMQP 1.0 head on 5671 and over WebSocket: devices, modules, services, readers of events
  * (iothub-protocol 2, 3). Loop thread. */
 #pragma once
-#include "hub/model/model.h"
-#include "net/conn.h"
+#include "hub/model/clients.h"
 
 struct hub_amqp;
 struct hub_amqp_cfg {
 	int listen_fd;			/* taken */
 	struct hf_tls_ctx *tls;
-	unsigned max_connections;
+	struct hub_conn_limit *limit;	/* shared with the other heads; outlives this one */
 };
 int hub_amqp_create(struct hf_loop *loop, struct hub_model *model, const struct hub_amqp_cfg *cfg,
 		    struct hub_amqp **ret_amqp);

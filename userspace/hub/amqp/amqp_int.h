@@ -25,7 +25,8 @@ struct hub_amqp {
 	struct hf_loop *loop;
 	struct hub_model *model;
 	struct hf_tls_ctx *tls;
-	unsigned max_connections, n_connections;
+	struct hub_conn_limit *limit;
+	unsigned n_connections;
 	struct hf_listener *listener;
 	struct hf_timer *sweep;
 	struct hf_list conns;

@@ -48,7 +48,7 @@ static void on_closed(void *arg, int err, const char *detail)
 		       detail ? detail : "");
 	hub_amqp_answers_cancel(c);
 	head->n_connections--;
-	hf_metric_add(HUB_M_CONNECTIONS, -1);
+	hub_conn_limit_remove(head->limit);
 	conn_free(c);
 }
 
@@ -115,17 +115,6 @@ static const struct hf_amqp_ops ops = {
 
 /* --- connections ------------------------------------------------------------------------------------------------------------ */
 
-static bool is_full(const struct hub_amqp *head)
-{
-	static struct hf_log_limit limit;
-
-	if (head->n_connections < head->max_connections)
-		return false;
-	hf_metric_add(HUB_M_REFUSED_MAX, 1);
-	hf_log_limited(&limit, HF_LOG_WARN, "hub.amqp.limit", "%u connections: refusing more", head->n_connections);
-	return true;
-}
-
 static struct hub_amqp_conn *conn_new(struct hub_amqp *head)
 {
 	struct hub_amqp_conn *c = calloc(1, sizeof *c);
@@ -149,7 +138,7 @@ static void take(struct hub_amqp *head, struct hf_conn *conn, bool is_ws)
 {
 	static const struct hf_amqp_cfg cfg = { .container_id = "holdfast-hub", .idle_timeout_ms = IDLE_MS,
 						.max_message = MAX_ENCODED, .max_links = LINKS_WITHOUT_CLAIM };
-	struct hub_amqp_conn *c = is_full(head) ? NULL : conn_new(head);
+	struct hub_amqp_conn *c = conn_new(head);
 
 	if (!c) {
 		hf_conn_close(conn);
@@ -162,8 +151,7 @@ static void take(struct hub_amqp *head, struct hf_conn *conn, bool is_ws)
 	}
 	hf_list_add_tail(&head->conns, &c->node);
 	head->n_connections++;
-	hf_metric_add(HUB_M_ACCEPTED, 1);
-	hf_metric_add(HUB_M_CONNECTIONS, 1);
+	hub_conn_limit_add(head->limit);
 }
 
 static void nobody_data(void *arg, struct hf_conn *c, struct hf_span in)
@@ -189,7 +177,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	struct hf_conn *conn;
 
 	(void)peer;
-	if (is_full(head))
+	if (hub_conn_limit_reached(head->limit))
 		close(fd);
 	else if (hf_conn_create(head->loop, fd, &cfg, &nobody, NULL, &conn) == 0)
 		take(head, conn, false);
@@ -197,7 +185,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 
 void hub_amqp_adopt(struct hub_amqp *head, struct hf_conn *conn)
 {
-	if (head->listener)
+	if (head->listener && !hub_conn_limit_reached(head->limit))
 		take(head, conn, true);
 	else
 		hf_conn_close(conn);
@@ -254,7 +242,7 @@ int hub_amqp_create(struct hf_loop *loop, struct hub_model *model, const struct 
 	head->loop = loop;
 	head->model = model;
 	head->tls = cfg->tls ? hf_tls_ctx_ref(cfg->tls) : NULL;
-	head->max_connections = cfg->max_connections;
+	head->limit = cfg->limit;
 	r = hf_listener_create(loop, cfg->listen_fd, on_accept, head, &head->listener);
 	if (r == 0)
 		r = hf_map_create(&head->identities);

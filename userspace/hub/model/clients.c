@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 #include "hub/model/clients.h"
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/map.h"
 #include "core/util.h"
 #include "hub/auth.h"
 #include "hub/fault/fault.h"
+#include "hub/metrics.h"
 
 #include <errno.h>
 
@@ -16,6 +18,30 @@ struct hub_clients {
 	struct hf_list all;
 	unsigned n;
 };
+
+bool hub_conn_limit_reached(const struct hub_conn_limit *c)
+{
+	static struct hf_log_limit limit;
+
+	if (c->n < c->max)
+		return false;
+	hf_metric_add(HUB_M_REFUSED_MAX, 1);
+	hf_log_limited(&limit, HF_LOG_WARN, "hub.connections.limit", "%u connections: refusing more", c->n);
+	return true;
+}
+
+void hub_conn_limit_add(struct hub_conn_limit *c)
+{
+	c->n++;
+	hf_metric_add(HUB_M_ACCEPTED, 1);
+	hf_metric_add(HUB_M_CONNECTIONS, 1);
+}
+
+void hub_conn_limit_remove(struct hub_conn_limit *c)
+{
+	c->n--;
+	hf_metric_add(HUB_M_CONNECTIONS, -1);
+}
 
 static void on_ident_change(void *arg, const char *id)
 {

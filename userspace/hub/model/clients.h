@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* hub/model/clients.h - who is logged in just now, over any head: devices and modules. Loop thread; nothing blocks. */
+/* hub/model/clients.h - connections and who is logged in just now, over any head. Loop thread; nothing blocks. */
 #pragma once
 #include "hub/model/model.h"
 #include "net/conn.h"
 
-/* One login of one identity. Embed it; it lives until hub_client_remove. An AMQP connection has one for each of its
+/* Connections of the MQTT and the AMQP head together. The owner of both heads sets max; the rest is for clients.c alone. */
+struct hub_conn_limit { unsigned max, n; };
+/* True: one more is to be closed; counted and logged here. */
+bool hub_conn_limit_reached(const struct hub_conn_limit *c);
+void hub_conn_limit_add(struct hub_conn_limit *c);
+void hub_conn_limit_remove(struct hub_conn_limit *c);
+
+/* One login of one identity (device or module). Embed it; it lives until hub_client_remove. An AMQP connection has one for each of its
  * identities. */
 struct hub_client {
 	struct hf_list node, all_node;

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* hub/mqtt/dev.h - the emulator's MQTT head on 8883: devices and modules (iothub-protocol 1). Loop thread. */
 #pragma once
-#include "hub/model/model.h"
-#include "net/conn.h"
+#include "hub/model/clients.h"
 
 struct hub_dev;
 struct hub_dev_cfg {
 	int listen_fd;			/* taken */
 	struct hf_tls_ctx *tls;
 	const char *host;		/* H: must be named by user name and token */
-	unsigned max_connections;
+	struct hub_conn_limit *limit;	/* shared with the other heads; outlives this one */
 };
 int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct hub_dev_cfg *cfg,
 		   struct hub_dev **ret_dev);

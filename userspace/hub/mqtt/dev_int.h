@@ -22,7 +22,8 @@ struct hub_dev {
 	struct hub_model *model;
 	struct hf_tls_ctx *tls;
 	char *host;
-	unsigned max_connections, n_connections;
+	struct hub_conn_limit *limit;
+	unsigned n_connections;
 	struct hf_listener *listener;
 	struct hf_timer *sweep;
 	struct hf_map *by_id;		/* id -> session that passed CONNECT */

@@ -128,22 +128,11 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 		hub_client_remove(d->model, &s->client);
 	}
 	d->n_connections--;
-	hf_metric_add(HUB_M_CONNECTIONS, -1);
+	hub_conn_limit_remove(d->limit);
 	session_free(s);
 }
 
 static const struct hf_conn_ops conn_ops = { .data = on_data, .closed = on_closed };
-
-static bool is_full(const struct hub_dev *d)
-{
-	static struct hf_log_limit limit;
-
-	if (d->n_connections < d->max_connections)
-		return false;
-	hf_metric_add(HUB_M_REFUSED_MAX, 1);
-	hf_log_limited(&limit, HF_LOG_WARN, "hub.device.limit", "%u connections: refusing more", d->n_connections);
-	return true;
-}
 
 static struct hub_session *session_new(struct hub_dev *d)
 {
@@ -171,15 +160,14 @@ static void session_add(struct hub_session *s)
 
 	hf_list_add_tail(&d->all, &s->node);
 	d->n_connections++;
-	hf_metric_add(HUB_M_ACCEPTED, 1);
-	hf_metric_add(HUB_M_CONNECTIONS, 1);
+	hub_conn_limit_add(d->limit);
 }
 
 static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 {
 	struct hub_dev *d = arg;
 	struct hf_conn_cfg cfg = { .tls = d->tls, .out_cap = HUB_DEV_OUT_CAP };
-	struct hub_session *s = is_full(d) ? NULL : session_new(d);
+	struct hub_session *s = hub_conn_limit_reached(d->limit) ? NULL : session_new(d);
 
 	(void)peer;
 	if (!s) {
@@ -194,7 +182,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 
 void hub_dev_adopt(struct hub_dev *d, struct hf_conn *conn)
 {
-	struct hub_session *s = !d->listener || is_full(d) ? NULL : session_new(d);
+	struct hub_session *s = !d->listener || hub_conn_limit_reached(d->limit) ? NULL : session_new(d);
 
 	if (!s) {
 		hf_conn_close(conn);
@@ -248,7 +236,7 @@ int hub_dev_create(struct hf_loop *loop, struct hub_model *model, const struct h
 	d->loop = loop;
 	d->model = model;
 	d->tls = hf_tls_ctx_ref(cfg->tls);
-	d->max_connections = cfg->max_connections;
+	d->limit = cfg->limit;
 	d->host = strdup(cfg->host);
 	if (!d->host || (r = hf_map_create(&d->by_id)) != 0) {
 		close(cfg->listen_fd);
