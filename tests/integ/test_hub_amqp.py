@@ -373,6 +373,17 @@ def test_a_batch_is_taken_as_a_whole_or_not_at_all(lab, connect):
     assert len(lab.events(start)) == 6
 
 
+def test_batches_have_a_limit(lab, connect):
+    """Also those of messages without bytes that count."""
+    c, start = login(connect, lab.children()[0]), next_seq(lab)
+    s = c.sender(EVENTS.format("dev0"))
+    empty = b"\x00\x53\x75\xa0\x00"
+    assert c.send_batch(s, [empty] * 8193) == ("rejected", "amqp:link:message-size-exceeded")
+    assert next_seq(lab) == start
+    assert c.send_batch(s, [empty] * 8192) == ("accepted", None)
+    assert next_seq(lab) == start + 8192
+
+
 def test_sizes(lab, connect):
     c, start = login(connect, lab.children()[0]), next_seq(lab)
     s = c.sender(EVENTS.format("dev0"))

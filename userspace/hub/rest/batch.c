@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <holdfast/err.h>
 
-#define MESSAGE_COST 32	/* so that messages of nothing have an end too */
-
 static struct hf_span json_span(const json_t *v)
 {
 	return hf_span(json_string_value(v), json_string_length(v));
@@ -93,7 +91,7 @@ int hub_batch_parse(struct hf_span text, struct hub_batch *ret_batch, const char
 	*ret_why = "a batch is a JSON array with at least one message";
 	if (!json_is_array(doc) || json_array_size(doc) == 0)
 		r = HF_EINVALID;
-	else if (json_array_size(doc) * MESSAGE_COST > HF_MSG_MAX_SIZE)
+	else if (json_array_size(doc) * HUB_BATCH_COST > HF_MSG_MAX_SIZE)
 		r = HF_ELIMIT;
 	if (r == 0 && !(b.parts = calloc(json_array_size(doc), sizeof *b.parts)))
 		r = -ENOMEM;
@@ -103,7 +101,7 @@ int hub_batch_parse(struct hf_span text, struct hub_batch *ret_batch, const char
 		b.n++;
 	}
 	json_decref(doc);
-	if (r == 0 && hf_buf_len(&b.mem) + b.n * MESSAGE_COST > HF_MSG_MAX_SIZE)
+	if (r == 0 && hf_buf_len(&b.mem) + b.n * HUB_BATCH_COST > HF_MSG_MAX_SIZE)
 		r = HF_ELIMIT;
 	if (r != 0) {
 		hub_batch_fini(&b);
