@@ -708,13 +708,14 @@ def test_what_waits_on_a_link_ends_with_the_link(lab, connect, fault):
 def test_an_attach_that_waits_ends_with_its_token(lab, connect, fault):
     c = connect().open()
     assert c.cbs(policy_token(lab, "device", seconds=1))[0] == 200
-    fault("connect", "delay=8500", count=1)
+    began = time.monotonic()
+    fault("connect", "delay=10000", count=1)
     s = c.sender(EVENTS.format("dev0"), wait=False)
-    c.pump(lambda: s.state & s.REMOTE_CLOSED)
+    c.pump(lambda: s.state & s.REMOTE_CLOSED, 20)
     assert c.cbs(policy_token(lab, "device"))[0] == 200
-    c.idle(2)
+    c.idle(began + 10.5 - time.monotonic())
     c.sock.close()
-    wait_for("the connection to end", 5, lambda: lab.hub_ctl("clients.list") == [])
+    wait_for("the connection to end", 5, lambda: "dev0" not in [x["id"] for x in lab.hub_ctl("clients.list")])
     c = login(connect, lab.children()[0])
     assert c.send(c.sender(EVENTS.format("dev0")), Message(body=b"x", inferred=True))[0] == "accepted"
 

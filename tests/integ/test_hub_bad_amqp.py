@@ -302,7 +302,7 @@ def test_strangers_have_few_links_and_sessions(lab):
 
 @pytest.fixture
 def fault(lab):
-    yield lambda action: lab.hub_ctl("fault.add", on="telemetry", action=action, device="dev0")
+    yield lambda action, **kw: lab.hub_ctl("fault.add", on="telemetry", action=action, device="dev0", **kw)
     lab.hub_ctl("fault.clear")
 
 
@@ -366,6 +366,16 @@ def test_messages_after_the_end_was_told_are_not_taken(lab):
     assert c.closed() == "amqp:not-allowed"
     assert counter(lab, "events_total") == before
     c.sock.close()
+
+
+def test_messages_behind_the_one_that_cuts_the_connection_are_not_taken(lab, fault):
+    before = counter(lab, "events_total")
+    c = login(lab, lab.children()[0])
+    c.sender(EVENTS.format("dev0"))
+    fault("drop-connection", count=1)
+    c.sock.sendall(transfer(2, 1, b"\x00S\x75\xa0\x01x") + transfer(2, 2, b"\x00S\x75\xa0\x01y"))
+    assert c.closed() is None and c.eof
+    assert counter(lab, "events_total") == before
 
 
 def test_answers_that_are_never_settled(lab):

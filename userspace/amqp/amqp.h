@@ -49,6 +49,7 @@ struct hf_conn *hf_amqp_conn(struct hf_amqp *a);
 void hf_amqp_set_max_links(struct hf_amqp *a, unsigned n);
 /* Orderly end; condition NULL = no error. */
 void hf_amqp_close(struct hf_amqp *a, const char *condition, const char *text);
+void hf_amqp_cut(struct hf_amqp *a);	/* without a word of AMQP; nothing more of the peer is taken */
 /* Heartbeats and idle limit: call about once a second. */
 void hf_amqp_tick(struct hf_amqp *a, uint64_t now_ms);
 

@@ -145,11 +145,10 @@ static void on_pump(void *arg)
 /* A framing error: tells it and reads nothing more. */
 static void end_with(struct hf_amqp *a, const char *error)
 {
-	a->deaf = true;
 	a->ops->malformed(a->arg, HF_EPROTO, error);
 	hf_amqp_close(a, "amqp:connection:framing-error", error);
 	pump(a);
-	hf_conn_close(a->conn);
+	hf_amqp_cut(a);
 }
 
 /* Our close is on its way: nothing is taken any more, and all that counts is the peer's own. True: it came. */
@@ -191,10 +190,8 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 		*frame = (struct hf_amqp_frame){ 0 };
 	}
 	pump(a);
-	if (a->close_at_ms && !a->deaf && found_close(a, in)) {
-		a->deaf = true;
-		hf_conn_close(c);
-	}
+	if (a->close_at_ms && !a->deaf && found_close(a, in))
+		hf_amqp_cut(a);
 	if (hf_conn_out_len(c) >= OUT_HIGH)
 		hf_conn_pause(c);
 }
@@ -292,6 +289,12 @@ void hf_amqp_close(struct hf_amqp *a, const char *condition, const char *text)
 	pn_connection_close(c);
 	a->close_at_ms = hf_loop_now_ms(a->loop) + CLOSE_LIMIT_MS;
 	hf_amqp_later(a);
+}
+
+void hf_amqp_cut(struct hf_amqp *a)
+{
+	a->deaf = true;
+	hf_conn_close(a->conn);
 }
 
 void hf_amqp_tick(struct hf_amqp *a, uint64_t now_ms)

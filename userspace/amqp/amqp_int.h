@@ -37,7 +37,7 @@ struct hf_amqp {
 	uint64_t close_at_ms;		/* set: our close waits for the peer's */
 	bool pumping, dead, sasl_refused;
 	struct hf_amqp_frame frame;	/* the one just read */
-	bool deaf;			/* after a framing error nothing more is read */
+	bool deaf;			/* nothing more is read */
 	bool resuming;			/* some link has `resume` */
 	bool choked;			/* some link has `choked` */
 };

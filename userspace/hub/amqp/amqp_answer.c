@@ -36,7 +36,7 @@ static void on_committed(void *arg, int err)
 	if (err || !a->late_ms)
 		finish(a, err);
 	else if (hub_hold_add(&a->conn->hold, a->late_ms, false, on_late, a, hf_span(NULL, 0)) != 0)
-		hf_conn_close(hf_amqp_conn(a->conn->amqp));
+		hub_amqp_cut_off(a->conn);
 }
 
 void hub_amqp_answer(struct hub_amqp_conn *c, uint32_t late_ms, hub_amqp_answer_fn fn, const void *data, size_t len)

@@ -10,7 +10,7 @@
 void hub_amqp_cut_off(struct hub_amqp_conn *c)
 {
 	c->closing = true;
-	hf_conn_close(hf_amqp_conn(c->amqp));
+	hf_amqp_cut(c->amqp);
 }
 
 /* The hub holds too much already. */
