@@ -273,7 +273,7 @@ def test_events_clients_policy_counters(lab):
     assert [x["protocol"] for x in items(lab, "clients", "list") if x["id"] == "cli-ev"] == ["mqtt"]
     hub(lab, "clients", "disconnect", "-d", "cli-ev")
     assert c.ends()
-    wait_for("the client to be gone", 5, lambda: not [x for x in items(lab, "clients", "list") if x["id"] == "cli-ev"])
+    wait_for("the client to be gone", 30, lambda: not [x for x in items(lab, "clients", "list") if x["id"] == "cli-ev"])
     assert "not connected" in refused(lab, "clients", "disconnect", "-d", "cli-ev")
     policy = one(lab, "policy", "show", "--pn", "service")
     assert policy["connectionString"] == f"HostName={HUB_NAME};SharedAccessKeyName=service;SharedAccessKey={policy['primaryKey']}"

@@ -52,7 +52,7 @@ def wait_counts(rest, name, targeted, applied):
     def ready():
         results = good(rest, "GET", f"/configurations/{name}")["systemMetrics"]["results"]
         return {k: results[k] for k in want} == want
-    wait_for(f"{name}: {want}", 10, ready)
+    wait_for(f"{name}: {want}", 30, ready)
 
 
 def refused(answer, status, name):
@@ -117,7 +117,7 @@ def test_a_connected_device_is_told(rest, lab):
     assert rest.query("SELECT deviceId FROM devices WHERE configurations.[[told-high]].status = 'Applied'")[0] == [{"deviceId": "told"}]
     c.close()
     drop(rest, "told-high", "told-low")
-    wait_for("the status to go", 10, lambda: "configurations" not in good(rest, "GET", "/twins/told"))
+    wait_for("the status to go", 30, lambda: "configurations" not in good(rest, "GET", "/twins/told"))
     assert desired(rest, "told")["rate"] in ({"every": 1}, {"every": 5, "unit": "s"})
 
 
@@ -179,10 +179,10 @@ def test_deployment_with_a_layer(rest):
     for name, text in results["queries"].items():
         assert len(rest.query(text)[0]) == results["results"][name], name
     drop(rest, "layer")
-    wait_for("the layer's module to go", 10, lambda: len(good(rest, "GET", "/devices/layered/modules")) == 3)
+    wait_for("the layer's module to go", 30, lambda: len(good(rest, "GET", "/devices/layered/modules")) == 3)
     assert "extra" not in desired(rest, "layered/$edgeAgent")["modules"]
     drop(rest, "base")
-    wait_for("the status to go", 10, lambda: "configurations" not in good(rest, "GET", "/twins/layered"))
+    wait_for("the status to go", 30, lambda: "configurations" not in good(rest, "GET", "/twins/layered"))
     assert "sensor" in desired(rest, "layered/$edgeAgent")["modules"]
 
 

@@ -74,7 +74,7 @@ def test_names_and_addresses(lab, tmp_path):
     hub = subprocess.Popen(lab.argv("hub", "holdfast-hub", "serve", "-c", str(folder / main), "-c", str(conf)), stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for("the second hub", 20, lambda: lab.exec("hub", "holdfast-hub", "-s", f"{tmp_path}/s", "status", check=False).returncode == 0)
+        wait_for("the second hub", 30, lambda: lab.exec("hub", "holdfast-hub", "-s", f"{tmp_path}/s", "status", check=False).returncode == 0)
         for port in (18883, 15671, 443):
             with lab.inside("hub"):
                 socket.create_connection((ip, port), 5).close()

@@ -173,7 +173,7 @@ def test_retention_by_age(labs):
     with lab.hub_login(child) as c:
         assert len(send(c, child, 1, 50)) == 50
         assert numbers(lab) == list(range(1, 51))
-        wait_for("the old ones to go", 10, lambda: not lab.events())
+        wait_for("the old ones to go", 30, lambda: not lab.events())
         assert counter(lab, "events_dropped_total") == 50
         lab.hub("restart")
     with lab.hub_login(child) as c:
@@ -191,9 +191,9 @@ def test_lives_end_while_the_hub_is_down(labs):
     lab.hub_ctl("c2d.send", deviceId=d, data="short", messageId="short", ack="negative", expiryTimeUtc=soon)
     lab.hub_ctl("c2d.send", deviceId=d, data="long", messageId="long", ack="negative")
     lab.hub("kill")
-    wait_for("its time to end", 5, lambda: time.time() * 1000 > soon)
+    wait_for("its time to end", 30, lambda: time.time() * 1000 > soon)
     lab.hub("start")
-    wait_for("it to go", 5, lambda: lab.hub_ctl("twin.show", deviceId=d)[0]["cloudToDeviceMessageCount"] == 1)
+    wait_for("it to go", 30, lambda: lab.hub_ctl("twin.show", deviceId=d)[0]["cloudToDeviceMessageCount"] == 1)
     lab.hub("kill")	# the feedback is durable, too
     lab.hub("start")
     rest = service(lab)

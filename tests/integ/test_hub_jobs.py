@@ -142,8 +142,8 @@ def test_kill_in_the_middle(rest, lab):
     try:
         schedule(rest, "kill-m", type="scheduleDeviceMethod", queryCondition=f"deviceId IN {names[:20]}",
                  cloudToDeviceMethod={"methodName": "doIt", "responseTimeoutInSeconds": 300})
-        wait_for("half of the answers", 10, lambda: get(rest, "kill-m")["deviceJobStatistics"]["succeededCount"] == 10)
-        pid = lab.status()["pids"]["hub"]
+        wait_for("half of the answers", 30, lambda: get(rest, "kill-m")["deviceJobStatistics"]["succeededCount"] == 10)
+        pid = lab.hub_pid()
         schedule(rest, "kill-t", queryCondition="tags.of = 'kill'", **TWIN)
         now = get(rest, "kill-t")["deviceJobStatistics"]
         while now["succeededCount"] == 0:

@@ -277,7 +277,7 @@ def test_kill_9_loses_nothing(lab, workers):
     for w in workers:
         if w is not receiver:
             w.finish()
-    wait_for("the queue to drain", 20, lambda: lab.hub_ctl("twin.show", deviceId=sender.child["deviceId"])[0]
+    wait_for("the queue to drain", 30, lambda: lab.hub_ctl("twin.show", deviceId=sender.child["deviceId"])[0]
              ["cloudToDeviceMessageCount"] == 0)
     receiver.finish()
 

@@ -301,7 +301,7 @@ def test_the_gateway_of_the_lab_notices(lab, rest):
     lab.wait_events("the child's message", lambda events: any(e["deviceId"] == "dev0" for e in events))
     lab.exec("hub", "holdfast-hub", "device", "remove-children", "-d", "edge1", "--child-list", "dev0")
     child.publish("devices/dev0/messages/events/", b"y")
-    wait_for("the gateway to refuse the removed child", 20, lambda: not comes_in(lab, row))
+    wait_for("the gateway to refuse the removed child", 30, lambda: not comes_in(lab, row))
 
 
 def comes_in(lab, row):

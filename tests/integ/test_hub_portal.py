@@ -443,7 +443,7 @@ def test_sessions_expire_and_failures_are_limited(lab, do, policy):
     live.http.request("GET", "/portal/api/live", headers={"Cookie": live.cookie})
     stream = live.http.getresponse()
     assert stream.headers["Content-Type"].startswith("text/event-stream")
-    wait_for("the session to end unused", 10, lambda: p.ask("GET", "session", X_Portal_Poll="1")[0] == 401)
+    wait_for("the session to end unused", 30, lambda: p.ask("GET", "session", X_Portal_Poll="1")[0] == 401)
     assert b"event: signedout" in stream.read()
     with lab.inside("hub"):
         c = hubrest.Https(lab.ca)

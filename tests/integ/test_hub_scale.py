@@ -92,7 +92,7 @@ def test_two_thousand_connected(lab, many, rest):
 
     held.p.terminate()
     held.p.wait(30)
-    wait_for("devices to leave", 20, lambda: rest.query(
+    wait_for("devices to leave", 30, lambda: rest.query(
         "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected' AND startswith(deviceId, 'many')")[0] == [{"n": 0}])
 
 

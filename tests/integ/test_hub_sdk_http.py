@@ -35,7 +35,7 @@ def feedback(service, queue="feedback"):
             return None
         assert service.raw("DELETE", f"/messages/serviceBound/{queue}/{headers['ETag'].strip(chr(34))}")[0] == 204
         return body.decode()
-    return wait_for(f"a record in {queue}", 10, step)
+    return wait_for(f"a record in {queue}", 30, step)
 
 
 def new_events(lab, before, n):

@@ -136,7 +136,7 @@ def test_messages_to_the_device(lab, service, client):
         "to you", "m1", "c", f"/devices/{name}/messages/devicebound")
     assert ["p", "v w"] in got["properties"]
     client.ask({"cmd": "settle", "how": "complete"}, "settled")
-    wait_for("the queue to be empty", 10, lambda: lab.hub_ctl("device.show", deviceId=name)[0]["cloudToDeviceMessageCount"] == 0)
+    wait_for("the queue to be empty", 30, lambda: lab.hub_ctl("device.show", deviceId=name)[0]["cloudToDeviceMessageCount"] == 0)
 
 
 def test_upload(lab, client, tmp_path):
@@ -159,7 +159,7 @@ def notified(service, c, name, mark):
             return c.wait_line(lambda o: o.get("event") == "desired" and o["patch"].get("mark", [0])[0] == mark, 2, start)
         except LabFailed:
             return None
-    wait_for("a notification of desired properties", 20, step)
+    wait_for("a notification of desired properties", 30, step)
 
 
 def use_everything(lab, service, c, name, mark):
@@ -188,7 +188,7 @@ def test_renewal_keeps_everything(lab, service, transport):
     use_everything(lab, service, c, name, 1)
     before = since(lab, name)
     c.ask({"cmd": "renew", "sas": token(7200)}, "renewed")
-    wait_for("a new login", 10, lambda: since(lab, name) not in (None, before))
+    wait_for("a new login", 30, lambda: since(lab, name) not in (None, before))
     use_everything(lab, service, c, name, 2)
     assert c.end() == 0
 
@@ -204,7 +204,7 @@ def test_the_sdk_renews_by_itself(lab, service, transport):
     before = since(lab, name)
     # New values make the SDK renew at once, and from then on by them.
     c.ask({"cmd": "option", "options": {"tokenRenewal": {"tokenValidTimeInSeconds": 3600, "tokenRenewalMarginInSeconds": 900}}}, "option")
-    wait_for("a login with a new token", 20, lambda: since(lab, name) not in (None, before))
+    wait_for("a login with a new token", 30, lambda: since(lab, name) not in (None, before))
     use_everything(lab, service, c, name, 3)
     assert c.end() == 0
 
@@ -214,7 +214,7 @@ def test_a_lost_connection_comes_back(lab, service, client):
     client.ask({"cmd": "method", "name": "back", "status": 200}, "method")
     before = since(lab, name)
     lab.hub_ctl("clients.disconnect", deviceId=name)
-    wait_for("the device to be back", 20, lambda: since(lab, name) not in (None, before))
+    wait_for("the device to be back", 30, lambda: since(lab, name) not in (None, before))
     assert call(service, name, "back", None)["status"] == 200
     client.ask({"cmd": "send", "body": "back"}, "sent")
 

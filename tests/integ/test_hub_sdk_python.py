@@ -123,7 +123,7 @@ def test_messages_to_the_device(lab, service, client):
     got = client.wait_line(lambda o: o.get("event") == "c2d", start=start)
     assert {k: got[k] for k in ("body", "messageId", "correlationId", "ack", "contentType", "properties")} == {
         "body": "to you", "messageId": "m1", "correlationId": "c", "ack": "full", "contentType": "text/plain", "properties": [["p", "v w"]]}
-    wait_for("the queue to be empty", 10, lambda: lab.hub_ctl("device.show", deviceId=name)[0]["cloudToDeviceMessageCount"] == 0)
+    wait_for("the queue to be empty", 30, lambda: lab.hub_ctl("device.show", deviceId=name)[0]["cloudToDeviceMessageCount"] == 0)
 
 
 def test_upload(lab, client, tmp_path):
@@ -152,7 +152,7 @@ def test_renewal_keeps_everything(lab, service, transport):
     c.ask({"cmd": "listen"}, "listening")
     before = since(lab, name)
     c.ask({"cmd": "renew", "sas": token(7200)}, "renewed")
-    wait_for("a new login", 10, lambda: since(lab, name) not in (None, before))
+    wait_for("a new login", 30, lambda: since(lab, name) not in (None, before))
     start = len(c.lines)
     desire(service, name, {"mark": 1})
     c.wait_line(lambda o: o.get("event") == "desired" and o["patch"].get("mark") == 1, start=start)
@@ -167,7 +167,7 @@ def test_a_lost_connection_comes_back(lab, client):
     name = client.row["deviceId"]
     before = since(lab, name)
     lab.hub_ctl("clients.disconnect", deviceId=name)
-    wait_for("the device to be back", 20, lambda: since(lab, name) not in (None, before))
+    wait_for("the device to be back", 30, lambda: since(lab, name) not in (None, before))
     client.ask({"cmd": "send", "body": "back"}, "sent")
 
 

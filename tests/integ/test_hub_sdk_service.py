@@ -304,10 +304,10 @@ def test_configurations(sdk):
 
     def applied():
         return sdk.good("registry", "getConfiguration", "conf-1")["systemMetrics"]["results"]["appliedCount"] == 1
-    wait_for("the configuration to be applied", 10, applied)
+    wait_for("the configuration to be applied", 30, applied)
     twin = sdk.good("registry", "getTwin", "conf-a")
     assert twin["properties"]["desired"]["interval"] == {"s": 30}
-    wait_for("the metric", 10, lambda: sdk.good("registry", "getConfiguration", "conf-1")["metrics"]["results"]["mine"] == 1)
+    wait_for("the metric", 30, lambda: sdk.good("registry", "getConfiguration", "conf-1")["metrics"]["results"]["mine"] == 1)
     now = sdk.good("registry", "getConfiguration", "conf-1")
     # The metrics' own queries say the same.
     for name, text in now["systemMetrics"]["queries"].items():
@@ -351,7 +351,7 @@ def test_export_and_import(sdk, lab):
         def look():
             doc = sdk.good("registry", "getJob", job)
             return doc if doc["status"] in ("completed", "failed", "cancelled") else None
-        return wait_for(f"the end of {job}", 15, look)
+        return wait_for(f"the end of {job}", 30, look)
     device(sdk, "exported", status="disabled")
     made = sdk.good("registry", "exportDevicesToBlob", container, False)
     assert made["type"] == "export" and made["jobId"] and made["status"] == "enqueued"

@@ -175,7 +175,7 @@ def test_one_at_a_time_and_cancelled(rest):
 
 def test_kill_in_the_middle(rest, lab):
     """An import goes on where it was: each line is done once, so no "create" meets a device that is there already."""
-    pid = lab.status()["pids"]["hub"]
+    pid = lab.hub_pid()
     job = big_import(rest, "kill", 5000)
     doc = in_the_middle(rest, job)
     os.kill(pid, signal.SIGKILL)

@@ -76,7 +76,7 @@ def notification(service, blob):
         assert service.raw("DELETE", f"/messages/serviceBound/filenotifications/{lock}")[0] == 204
         record = json.loads(body)
         return record if record["blobName"] == blob else None
-    return wait_for("the file notification", 10, step)
+    return wait_for("the file notification", 30, step)
 
 
 def listed(lab):
@@ -141,11 +141,11 @@ def test_blocks_in_any_order(lab):
     assert put_list(c, t["path"], ids[3], ids[0], tag="Committed")[0] == 201
     assert put_list(c, t["path"], ids[0], tag="Uncommitted")[0] == 400
     assert c.raw("GET", t["path"])[2] == parts[3] + parts[0]
-    wait_for("the files of the old blob to go", 5, lambda: len(on_disk(lab)) == before + 2)
+    wait_for("the files of the old blob to go", 30, lambda: len(on_disk(lab)) == before + 2)
     # In one piece over it: the blocks go, the new content counts.
     assert c.raw("PUT", t["path"], b"", BLOB)[0] == 201 and c.raw("GET", t["path"])[2] == b""
     assert put_list(c, t["path"])[0] == 201
-    wait_for("all of it to go", 5, lambda: len(on_disk(lab)) == before)
+    wait_for("all of it to go", 30, lambda: len(on_disk(lab)) == before)
     assert finish(c, name, t)[0] == 204
     c.close()
 
@@ -304,7 +304,7 @@ def test_kill_loses_nothing_answered(lab):
     files, cut = len(on_disk(lab)), connect(lab)
     cut.http.sock.sendall(f"PUT {start(c, name, 'cut')['path']} HTTP/1.1\r\nHost: h\r\nx-ms-blob-type: BlockBlob\r\n"
                           "Content-Length: 100000\r\n\r\n".encode() + b"x" * 5000)
-    wait_for("its file", 5, lambda: len(on_disk(lab)) == files + 1)
+    wait_for("its file", 30, lambda: len(on_disk(lab)) == files + 1)
     lab.hub("kill")
     lab.hub("start")
     assert len(on_disk(lab)) == files
@@ -347,7 +347,7 @@ def test_sizes_and_budget(lab):
     status, got, _ = s.raw("PUT", t["path"], b"x" * (2 << 20), BLOB)
     s.close()
     assert (status, got["x-ms-error-code"]) == (507, "InsufficientStorage")
-    wait_for("the room to be given back", 5, lambda: lab.hub_ctl("counters")[0]["blob_bytes"] < used + (1 << 18))
+    wait_for("the room to be given back", 30, lambda: lab.hub_ctl("counters")[0]["blob_bytes"] < used + (1 << 18))
     assert c.raw("PUT", t["path"], b"x" * 1000, BLOB)[0] == 201
     assert finish(c, name, t)[0] == 204
     c.close()

@@ -131,7 +131,7 @@ class Client:
         s.open()
         return s
 
-    def pump(self, until, seconds=10):
+    def pump(self, until, seconds=20):
         """Exchanges bytes until the condition holds."""
         deadline = time.monotonic() + seconds
         while True:
@@ -208,7 +208,7 @@ class Client:
         finally:
             self.sock.close()
 
-    def closed(self, seconds=10):
+    def closed(self, seconds=20):
         """Waits for the peer's close; its condition, None without one."""
         try:
             self.pump(lambda: self.connection.state & Endpoint.REMOTE_CLOSED, seconds)
@@ -243,7 +243,7 @@ class Client:
             self.opened(link)
         return link
 
-    def opened(self, link, seconds=10):
+    def opened(self, link, seconds=20):
         """Waits for the answer to an attach; raises Refused."""
         self.pump(lambda: link.state & Endpoint.REMOTE_ACTIVE or link.state & Endpoint.REMOTE_CLOSED, seconds)
         own, other = (link.remote_target, link.remote_source) if link.is_sender else (link.remote_source, link.remote_target)
@@ -254,7 +254,7 @@ class Client:
             raise Refused(c.name, c.description, own.type == 0 and other.type == 0)
         return link
 
-    def detached(self, link, seconds=10):
+    def detached(self, link, seconds=20):
         """Waits until the peer detaches the link; the condition."""
         self.pump(lambda: link.state & Endpoint.REMOTE_CLOSED, seconds)
         c = link.remote_condition
@@ -275,7 +275,7 @@ class Client:
         self._write()
         return d
 
-    def outcome(self, d, seconds=10):
+    def outcome(self, d, seconds=20):
         """(outcome, condition or None)"""
         self.pump(lambda: d.remote_state in OUTCOMES or d.settled, seconds)
         c = d.remote.condition if d.remote_state == Delivery.REJECTED else None
@@ -297,7 +297,7 @@ class Client:
         finally:
             self.batch = False
 
-    def receive(self, link, seconds=10):
+    def receive(self, link, seconds=20):
         """The next message: (Message, Delivery)."""
         self.pump(lambda: self.inbox.get(link.name), seconds)
         return self.inbox[link.name].pop(0)

@@ -36,10 +36,14 @@ class Https:
         self.http.sock = context.wrap_socket(sock, server_hostname=HUB_NAME)
         self.http.auto_open = 0
 
-    def raw(self, method, path, body=None, headers=None):
-        """(status, headers, bytes); the query is added where path has none"""
+    def send(self, method, path, body=None, headers=None):
+        """The request alone; the query is added where path has none."""
         auth = {"Authorization": self.token} if self.token else {}
         self.http.request(method, path if "?" in path else f"{path}?{API}", body, {**auth, **(headers or {})})
+
+    def raw(self, method, path, body=None, headers=None):
+        """(status, headers, bytes) of a request as with send()"""
+        self.send(method, path, body, headers)
         r = self.http.getresponse()
         return r.status, r.headers, r.read()
 

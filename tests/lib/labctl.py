@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(REPO, "tests", "lib"))
 import mqttwire  # noqa: E402
 from labkit import control  # noqa: E402
 from labkit.identity import sas_token  # noqa: E402
-from labkit.procs import wait_for  # noqa: E402
+from labkit.procs import alive, wait_for  # noqa: E402
 from labkit.world import GW_LAN_IP, GW_NAME, HUB_IP, HUB_NAME  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
@@ -185,11 +185,10 @@ class Lab:
         return {name.removeprefix("hf_"): value for name, value in result.items()}
 
     def events(self, start=None):
-        args = ["events", "--json"] + (["--from", str(start)] if start is not None else [])
-        r = self.exec("hub", "holdfast-hub", *args, timeout=120)
-        return [json.loads(line) for line in r.stdout.splitlines() if line.strip()]
+        """As `holdfast-hub events --json` lists them, without a process for each look."""
+        return self.hub_ctl("events", **({"from": start} if start is not None else {}))
 
-    def wait_events(self, what, test, seconds=15):
+    def wait_events(self, what, test, seconds=30):
         """Polls the hub's events until test(list of events) is true; returns its value."""
         events = []
 
@@ -205,6 +204,11 @@ class Lab:
 
     def hub_ctl(self, cmd, **args):
         return control.call(os.path.join("/run/holdfast-lab", self.name, "hub.sock"), cmd, args)
+
+    def hub_pid(self):
+        """As `scripts/lab status` tells it: None while the lab's hub does not run."""
+        proc = self.json("state.json").get("procs", {}).get("hub")
+        return proc["pid"] if alive(proc) else None
 
     # --- conditions ------------------------------------------------------------------------------------------
     def wait_status(self, what, test, seconds=20):
@@ -264,7 +268,7 @@ class LineProcess:
         with self._more:
             return self.lines[-1] if self.lines else {}
 
-    def wait_line(self, test, seconds=20, start=0):
+    def wait_line(self, test, seconds=30, start=0):
         """The first collected line for which test is true, from index start on."""
         deadline, at = time.monotonic() + seconds, start
         with self._more:
@@ -278,7 +282,7 @@ class LineProcess:
                     raise LabFailed(f"waited in vain for a line; last: {self.lines[-3:]} errors: {self.errors[-8:]}")
                 self._more.wait(min(left, 0.2))
 
-    def ask(self, command, event, seconds=20):
+    def ask(self, command, event, seconds=30):
         """Sends a command and waits for the answering event."""
         with self._more:
             start = len(self.lines)

@@ -115,9 +115,10 @@ def telemetry_topic(ident, bag=""):
 
 
 class Client:
-    """One blocking connection. Every wait is bounded by timeout."""
+    """One blocking connection. Every wait is bounded by timeout: below the half minute after which the hub lets a peer go
+    that never finishes what it began, so that no such end is taken for a refusal."""
 
-    def __init__(self, host, ca_file, port=8883, timeout=10, context=None, address=None):
+    def __init__(self, host, ca_file, port=8883, timeout=20, context=None, address=None):
         """address: where to connect when the name need not resolve here."""
         self.host, self.timeout, self.mid, self.parser, self.seen = host, timeout, 0, Parser(), []
         raw = socket.create_connection((address or host, port), timeout)
