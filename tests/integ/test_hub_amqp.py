@@ -740,7 +740,7 @@ def test_expiry_detaches_the_identity_and_renewal_prevents_it(lab, ending):
     _, c, (ended, renewed) = ending
     idents = [row["deviceId"] for row in lab.children()[7:9]]
     assert c.detached(ended, 30) == "amqp:unauthorized-access"
-    assert counter(lab, "token_expired_total") == 2		# PLAIN's, too
+    wait_for("both ends to be counted", 30, lambda: counter(lab, "token_expired_total") == 2)	# PLAIN's, too
     assert c.send(renewed, Message(body=b"renewed", inferred=True))[0] == "accepted"
     wait_for("the login to end", 30, lambda: [x["id"] for x in lab.hub_ctl("clients.list") if x["id"] in idents] == idents[1:])
     assert c.cbs(token(lab.children()[7]))[0] == 200

@@ -168,7 +168,7 @@ def test_retention_by_age(labs):
     lab = labs(children=1)
     child = lab.children()[0]
     lab.gw("kill")
-    lab.reconfigure_hub(retention="max_age_secs = 2;")
+    lab.reconfigure_hub(retention="max_age_secs = 3;")
     lab.hub("restart")
     with lab.hub_login(child) as c:
         assert len(send(c, child, 1, 50)) == 50
