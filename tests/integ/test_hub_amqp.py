@@ -84,11 +84,11 @@ def ending(lab, no_gateway):
     plain_row, ended, renewed = lab.children()[6:9]
     with lab.inside("hub"):
         c, both = (amqpwire.Client(amqpwire.tls(lab.ca, HUB_NAME, HUB_IP)) for _ in range(2))
-    c.sasl("PLAIN", plain(f"{plain_row['deviceId']}@sas.hub", token(plain_row, seconds=15)))
+    c.sasl("PLAIN", plain(f"{plain_row['deviceId']}@sas.hub", token(plain_row, seconds=10)))
     c.open()
     both.open()
     for row in (ended, renewed):
-        assert both.cbs(token(row, seconds=15))[0] == 200
+        assert both.cbs(token(row, seconds=10))[0] == 200
     links = [both.sender(EVENTS.format(row["deviceId"])) for row in (ended, renewed)]
     assert both.cbs(token(renewed, seconds=600))[0] == 200
     yield c, both, links
