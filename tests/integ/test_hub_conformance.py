@@ -91,4 +91,4 @@ def test_names_and_addresses(lab, tmp_path):
         assert lab.hub_ctl("status")[0]["host"] == HUB_NAME
     finally:
         hub.terminate()
-        assert hub.wait(20) == 0
+        assert hub.wait(30) == 0

@@ -27,7 +27,7 @@ def outputs(lab, tmp_path_factory):
         script += [text, f"echo '{MARK}{name}'"]
     folder = tmp_path_factory.mktemp("docs")
     r = lab.exec("child", "env", "-u", "HOLDFAST_HUB_SOCKET", f"NODE_PATH={MODULES}", "bash", "-c", "\n".join(script), check=False,
-                 timeout=90, cwd=folder)
+                 timeout=200, cwd=folder)
     parts = re.split(f"{MARK}([a-z-]+)\n", r.stdout)
     found = dict(zip(parts[1::2], parts[::2]))
     missing = [name for name in run if name not in found]

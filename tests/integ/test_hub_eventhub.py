@@ -52,7 +52,7 @@ class Subscription:
     def problems(self):
         return [x for x in list(self.script.lines) if isinstance(x, dict) and x.get("name") == self.name and x["event"] == "problem"]
 
-    def wait(self, what, test, seconds=20):
+    def wait(self, what, test, seconds=30):
         """Until test(events) is true; returns its value."""
         try:
             return wait_for(what, seconds, lambda: test(self.events()))
@@ -308,5 +308,5 @@ def test_retention_overtakes_a_slow_reader(lab, devices):
     s.kill()
     c.close()
     hub.p.terminate()
-    hub.p.wait(10)
+    hub.p.wait(30)
     lab.hub("start")

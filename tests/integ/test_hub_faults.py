@@ -543,7 +543,7 @@ def queue(lab, service):
     service.call("DELETE", f"/devices/{d}/commands")
     path = f"/run/holdfast-lab/{lab.name}/hub.sock"
 
-    def send_c2d(timeout=10):
+    def send_c2d(timeout=30):
         begin = time.monotonic()
         control.call(path, "c2d.send", {"deviceId": d, "data": "x"}, timeout)
         return time.monotonic() - begin

@@ -41,7 +41,7 @@ def get(rest, job):
     return doc
 
 
-def finished(rest, job, seconds=20):
+def finished(rest, job, seconds=30):
     def look():
         now = get(rest, job)
         return now if now["status"] in ("completed", "failed", "cancelled") else None

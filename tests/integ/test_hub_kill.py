@@ -134,7 +134,7 @@ class NodeAmqp(Worker):
 
     def step(self):
         body = f"{self.child['deviceId']}:{next(self.numbers)}"
-        self.link.ask({"cmd": "send", "body": body}, "sent", 3)
+        self.link.ask({"cmd": "send", "body": body}, "sent", 5)
         self.acked.append(body)
         self.done += 1
 
@@ -272,7 +272,7 @@ def test_kill_9_loses_nothing(lab, workers):
         lab.hub("start")
         assert identities(lab) == before and secrets(lab) == keys
     marks = [(w, w.done + 3) for w in workers]
-    wait_for("every worker after the last blow", 30, lambda: all(w.done >= n for w, n in marks))
+    wait_for("every worker after the last blow", 60, lambda: all(w.done >= n for w, n in marks))
     telemetry, (sender, receiver) = workers[:5], workers[5:7]
     for w in workers:
         if w is not receiver:

@@ -487,7 +487,7 @@ def test_a_device_that_leaves_during_a_call(lab, child, device):
     pending = lab.spawn("hub", "holdfast-hub", "method", "invoke", "-d", child["deviceId"], "--mn", "m", "--json")
     device.message()
     device.close()
-    assert pending.p.wait(20) == 1
+    assert pending.p.wait(30) == 1
     wait_for("the reason", 30, lambda: any("404104" in line for line in pending.errors))
 
 

@@ -32,7 +32,7 @@ def limited(lab):
     assert hub.p.poll() is None, hub.errors
     yield
     hub.p.terminate()
-    hub.p.wait(10)
+    hub.p.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def start(rest, **request):
     return doc["jobId"]
 
 
-def ended(rest, job, seconds=20):
+def ended(rest, job, seconds=30):
     def look():
         doc = good(rest, "GET", f"/jobs/{job}")
         return doc if doc["status"] not in ("enqueued", "running") else None
