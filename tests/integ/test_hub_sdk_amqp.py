@@ -55,11 +55,12 @@ def token(row, seconds):
 @pytest.fixture(scope="module", autouse=True)
 def ending(lab, no_gateway):
     """Clients with tokens that end while other tests run: two renew theirs, the last one does not."""
-    rows, made = lab.children()[6:9], []
-    for transport, row in zip(("amqp", "amqp-ws", "amqp"), rows):
-        made.append(lab.spawn("hub", "node", DEVICE, transport, env={
-            "HOLDFAST_CHILD": f"HostName={HUB_NAME};DeviceId={row['deviceId']};SharedAccessSignature={token(row, 6)}"}))
-        made[-1].wait_line(lambda o: o.get("event") == "open")
+    rows = lab.children()[6:9]
+    made = [lab.spawn("hub", "node", DEVICE, transport, env={"HOLDFAST_CHILD": ""}) for transport in ("amqp", "amqp-ws", "amqp")]
+    for p, row in zip(made, rows):
+        p.wait_line(lambda o: o.get("event") == "ready")
+        p.tell(f"HostName={HUB_NAME};DeviceId={row['deviceId']};SharedAccessSignature={token(row, 5)}")
+        p.wait_line(lambda o: o.get("event") == "open")
     for p in made:
         p.ask({"cmd": "send", "body": "early"}, "sent")
     for p, row in zip(made[:2], rows):

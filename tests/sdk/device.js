@@ -3,7 +3,7 @@
 //
 //   node device.js mqtt|mqtt-ws|amqp|amqp-ws|http [module]
 //
-// HOLDFAST_CHILD: connection string, or a token. HOLDFAST_CERT, HOLDFAST_KEY: PEM files, for a string with x509=true.
+// HOLDFAST_CHILD: connection string, or a token; empty: it is the first line after {"event": "ready"}. HOLDFAST_CERT, HOLDFAST_KEY: PEM files, for a string with x509=true.
 // HOLDFAST_MODEL: model id. The server's CA comes in NODE_EXTRA_CA_CERTS, SDKs are found through NODE_PATH.
 'use strict';
 const fs = require('fs');
@@ -22,10 +22,22 @@ const env = process.env;
 const say = (o) => process.stdout.write(JSON.stringify(o) + '\n');
 const plain = (o) => JSON.parse(JSON.stringify(o));
 const factory = kind === 'module' ? ModuleClient : Client;
-const make = env.HOLDFAST_CHILD.startsWith('SharedAccessSignature ') ? factory.fromSharedAccessSignature : factory.fromConnectionString;
-const client = make(env.HOLDFAST_CHILD, transports[transport]());
+const Transport = transports[transport]();
+const who = env.HOLDFAST_CHILD || firstLine();
+const make = who.startsWith('SharedAccessSignature ') ? factory.fromSharedAccessSignature : factory.fromConnectionString;
+const client = make(who, Transport);
 const waiting = [];	// C2D messages that are not settled yet
 let twin = null;
+
+// For tokens that end soon: their time is not spent on the start of this program.
+function firstLine() {
+	const byte = Buffer.alloc(1);
+	let line = '';
+
+	say({event: 'ready'});
+	while (fs.readSync(0, byte, 0, 1) === 1 && byte[0] !== 10) line += byte;
+	return line;
+}
 
 client.on('error', (e) => say({event: 'error', message: String(e && e.message), name: e && e.name}));
 client.on('disconnect', () => say({event: 'disconnect'}));

@@ -13,8 +13,8 @@ const [url, shots] = process.argv.slice(2);
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
 	'--disable-component-update', '--disable-sync'];
 const DESKTOP = {width: 1280, height: 900}, PHONE = {width: 390, height: 844};
-const WAIT = 10000;
-let browser, page, complaints = [];
+const WAIT = 30000;
+let browser, page, complaints = [], unanswered = [];
 
 const button = (name) => page.getByRole('button', {name, exact: true});
 const field = (label) => page.getByLabel(label, {exact: true});
@@ -31,6 +31,7 @@ async function fresh(options = {}) {
 		if (/Content Security Policy|Trusted ?Type/i.test(m.text()))
 			complaints.push(m.text());
 	});
+	page.on('requestfailed', (r) => unanswered.push(`${r.method()} ${r.url()}: ${r.failure().errorText}`));
 	page.on('dialog', (d) => { complaints.push(`dialog: ${d.message()}`); d.dismiss(); });
 }
 
@@ -595,9 +596,9 @@ const commands = {
 	},
 
 	// The session ends while a page is open: what the page asks by itself, over and over, is no use of it.
-	async expires({hash, ms}) {
+	async expires({hash}) {
 		await page.goto(`${url}#${hash}`);
-		await heading('Sign in to holdfast-hub').waitFor({timeout: ms});
+		await heading('Sign in to holdfast-hub').waitFor();
 	},
 };
 
@@ -610,11 +611,12 @@ async function main() {
 		let answer;
 
 		complaints = [];
+		unanswered = [];
 		try {
 			answer = {event: 'done', ...await commands[cmd](args)};
 			assert.deepStrictEqual(complaints, []);
 		} catch (e) {
-			answer = {event: 'failed', message: `${cmd}: ${e.message}`, complaints};
+			answer = {event: 'failed', message: `${cmd}: ${e.message}`, complaints, unanswered};
 			if (page)
 				await page.screenshot({path: path.join(shots, `failed-${cmd}.png`), fullPage: true}).catch(() => {});
 		}
