@@ -18,7 +18,8 @@ from labkit.world import HUB_IP, HUB_NAME
 from proton import Delivery, Link, Message, symbol
 
 pytestmark = pytest.mark.hub
-LAB = {"children": 9, "modules": 1, "build": "asan"}
+LAB = {"children": 12, "modules": 1, "build": "asan"}
+READER = "messages/events/ConsumerGroups/$Default/Partitions/0"
 DAY_MS = 86400000	# what is to be looked at before it ends: nobody waits for that
 EVENTS, DESIRED = "/devices/{}/messages/events", "/notifications/twin/properties/desired"
 
@@ -78,22 +79,67 @@ def bodies(lab, start):
     return [judge.body_of(e).decode() for e in lab.events(start)]
 
 
+class Early:
+    """What takes its time goes on while other tests run, with devices of its own; judged it is at the end of this file."""
+
+    def __init__(self, lab):
+        self.lab, self.rows = lab, dict(zip(("plain", "ended", "renewed", "reader", "waiting", "cut"), lab.children()[6:12]))
+        with lab.inside("hub"):
+            self.plain, self.both, self.policy, self.waiting, self.cut = self.made = [
+                amqpwire.Client(amqpwire.tls(lab.ca, HUB_NAME, HUB_IP)) for _ in range(5)]
+        self.plain.sasl("PLAIN", plain(f"{self.ident('plain')}@sas.hub", token(self.rows["plain"], seconds=8)))
+        for c in self.made:
+            c.open()
+        for name in ("ended", "renewed"):
+            assert self.both.cbs(token(self.rows[name], seconds=8))[0] == 200
+        self.ended, self.renewed = (self.both.sender(EVENTS.format(self.ident(name))) for name in ("ended", "renewed"))
+        assert self.both.cbs(token(self.rows["renewed"], seconds=600))[0] == 200
+        self._policy()
+        self._waiting()
+        self._cut()
+        self.over = time.monotonic() + 15.5	# then both delays are
+
+    def ident(self, name):
+        return self.rows[name]["deviceId"]
+
+    def _policy(self):
+        c = self.policy
+        assert c.cbs(policy_token(self.lab, "iothubowner", seconds=8))[0] == 200
+        self.links = [c.receiver(READER), c.receiver("/messages/servicebound/feedback"), c.receiver("/messages/servicebound/filenotifications"),
+                      c.sender("/messages/devicebound"), c.sender("$management"), c.receiver("$management"),
+                      c.sender(EVENTS.format(self.ident("reader")))]
+
+    def _waiting(self):
+        """An attach that its rule lets wait for longer than the token lives."""
+        self._rule("connect", "delay=15000", "waiting")
+        assert self.waiting.cbs(policy_token(self.lab, "device", seconds=4))[0] == 200
+        self.attach = self.waiting.sender(EVENTS.format(self.ident("waiting")), wait=False)
+        self.waiting.pump(self._met)
+
+    def _cut(self):
+        """A delayed message of somebody whose link ends meanwhile."""
+        assert self.cut.cbs(token(self.rows["cut"]))[0] == 200
+        assert self.cut.cbs(token(self.rows["plain"]))[0] == 200	# or the connection would end with the link
+        self._rule("telemetry", "delay=15000", "cut")
+        self.link = self.cut.sender(EVENTS.format(self.ident("cut")))
+        self.cut.start(self.link, Message(body=b"delayed", inferred=True))
+        self.cut.pump(self._met)
+        self.lab.hub_ctl("clients.disconnect", deviceId=self.ident("cut"))
+        self.cut.pump(lambda: self.link.state & self.link.REMOTE_CLOSED)	# and no answer to it
+
+    def _rule(self, on, action, name):
+        self.lab.hub_ctl("fault.add", on=on, action=action, device=self.ident(name), count=1)
+
+    def _met(self):
+        return not self.lab.hub_ctl("fault.list")
+
+
 @pytest.fixture(scope="module", autouse=True)
-def ending(lab, no_gateway):
-    """Tokens that end while other tests run: of PLAIN; of an identity that is renewed, on one connection with one that is not."""
-    plain_row, ended, renewed = lab.children()[6:9]
-    with lab.inside("hub"):
-        c, both = (amqpwire.Client(amqpwire.tls(lab.ca, HUB_NAME, HUB_IP)) for _ in range(2))
-    c.sasl("PLAIN", plain(f"{plain_row['deviceId']}@sas.hub", token(plain_row, seconds=10)))
-    c.open()
-    both.open()
-    for row in (ended, renewed):
-        assert both.cbs(token(row, seconds=10))[0] == 200
-    links = [both.sender(EVENTS.format(row["deviceId"])) for row in (ended, renewed)]
-    assert both.cbs(token(renewed, seconds=600))[0] == 200
-    yield c, both, links
-    c.sock.close()
-    both.sock.close()
+def early(lab, no_gateway):
+    e = Early(lab)
+    yield e
+    for c in e.made:
+        c.sock.close()
 
 
 # --- how connections begin -------------------------------------------------------------------------------------
@@ -298,21 +344,6 @@ def test_a_newer_link_steals(lab, connect):
     twin.flow(1)
     old.idle(0.2)		# no other kind of link was touched
     assert not twin.state & twin.REMOTE_CLOSED
-
-
-def test_expiry_detaches_the_links_of_a_policy(lab, connect):
-    """Also those of the service and of readers of events; $cbs stays, for the next token."""
-    c = connect().open()
-    assert c.cbs(policy_token(lab, "iothubowner", seconds=1))[0] == 200
-    reader = "messages/events/ConsumerGroups/$Default/Partitions/0"
-    links = [c.receiver(reader), c.receiver("/messages/servicebound/feedback"), c.receiver("/messages/servicebound/filenotifications"),
-             c.sender("/messages/devicebound"), c.sender("$management"), c.receiver("$management"), c.sender(EVENTS.format("dev0"))]
-    assert [c.detached(link, 20) for link in links] == ["amqp:unauthorized-access"] * len(links)
-    with pytest.raises(Refused) as e:
-        c.receiver(reader)
-    assert e.value.condition == "amqp:unauthorized-access"
-    assert c.cbs(policy_token(lab, "iothubowner"))[0] == 200
-    c.receiver(reader)
 
 
 def test_management_requests_name_their_receiver(lab, connect):
@@ -699,52 +730,54 @@ def test_faults_on_logins(lab, connect, fault):
     assert third.closed() is None and third.eof
 
 
-def test_what_waits_on_a_link_ends_with_the_link(lab, connect, fault):
-    """The peer need not answer the detach for that."""
-    c, start = login(connect, lab.children()[0]), next_seq(lab)
-    assert c.cbs(token(lab.children()[1]))[0] == 200
-    s = c.sender(EVENTS.format("dev0"))
-    fault("telemetry", "delay=500", count=1)
-    c.start(s, Message(body=b"delayed", inferred=True))
-    c.idle(0.1)
-    lab.exec("hub", "holdfast-hub", "clients", "disconnect", "-d", "dev0")
-    c.pump(lambda: s.state & s.REMOTE_CLOSED)
-    c.idle(0.7)
-    assert bodies(lab, start) == []
+# --- what began early -----------------------------------------------------------------------------------------------------
 
 
-def test_an_attach_that_waits_ends_with_its_token(lab, connect, fault):
-    c = connect().open()
-    assert c.cbs(policy_token(lab, "device", seconds=1))[0] == 200
-    began = time.monotonic()
-    fault("connect", "delay=10000", count=1)
-    s = c.sender(EVENTS.format("dev0"), wait=False)
-    c.pump(lambda: s.state & s.REMOTE_CLOSED, 20)
-    assert c.cbs(policy_token(lab, "device"))[0] == 200
-    c.idle(began + 10.5 - time.monotonic())
-    c.sock.close()
-    wait_for("the connection to end", 5, lambda: "dev0" not in [x["id"] for x in lab.hub_ctl("clients.list")])
-    c = login(connect, lab.children()[0])
-    assert c.send(c.sender(EVENTS.format("dev0")), Message(body=b"x", inferred=True))[0] == "accepted"
+def test_plain_ends_with_its_token(early):
+    assert early.plain.closed(30) == "amqp:unauthorized-access"
 
 
-# --- tokens that end: last, they had the whole time ---------------------------------------------------------------------
-
-
-def test_plain_ends_with_its_token(ending):
-    c, _, _ = ending
-    assert c.closed(30) == "amqp:unauthorized-access"
-
-
-def test_expiry_detaches_the_identity_and_renewal_prevents_it(lab, ending):
-    _, c, (ended, renewed) = ending
-    idents = [row["deviceId"] for row in lab.children()[7:9]]
-    assert c.detached(ended, 30) == "amqp:unauthorized-access"
-    wait_for("both ends to be counted", 30, lambda: counter(lab, "token_expired_total") == 2)	# PLAIN's, too
-    assert c.send(renewed, Message(body=b"renewed", inferred=True))[0] == "accepted"
+def test_expiry_detaches_the_identity_and_renewal_prevents_it(lab, early):
+    c, idents = early.both, [early.ident("ended"), early.ident("renewed")]
+    assert c.detached(early.ended, 30) == "amqp:unauthorized-access"
+    assert c.send(early.renewed, Message(body=b"renewed", inferred=True))[0] == "accepted"
     wait_for("the login to end", 30, lambda: [x["id"] for x in lab.hub_ctl("clients.list") if x["id"] in idents] == idents[1:])
-    assert c.cbs(token(lab.children()[7]))[0] == 200
+    assert c.cbs(token(early.rows["ended"]))[0] == 200
     c.sender(EVENTS.format(idents[0]))
+
+
+def test_expiry_detaches_the_links_of_a_policy(lab, early):
+    """Also those of the service and of readers of events; $cbs stays, for the next token."""
+    c = early.policy
+    assert [c.detached(link, 30) for link in early.links] == ["amqp:unauthorized-access"] * len(early.links)
+    with pytest.raises(Refused) as e:
+        c.receiver(READER)
+    assert e.value.condition == "amqp:unauthorized-access"
+    assert c.cbs(policy_token(lab, "iothubowner"))[0] == 200
+    c.receiver(READER)
+
+
+def test_an_attach_that_waits_ends_with_its_token(lab, connect, early):
+    c, ident = early.waiting, early.ident("waiting")
+    c.pump(lambda: early.attach.state & early.attach.REMOTE_CLOSED, 30)
+    assert early.attach.remote_condition.name == "amqp:unauthorized-access"
+    assert c.cbs(policy_token(lab, "device"))[0] == 200
+    c.idle(early.over - time.monotonic())
+    c.sock.close()
+    wait_for("the connection to end", 30, lambda: ident not in [x["id"] for x in lab.hub_ctl("clients.list")])
+    c = login(connect, early.rows["waiting"])
+    assert c.send(c.sender(EVENTS.format(ident)), Message(body=b"x", inferred=True))[0] == "accepted"
+
+
+def test_what_waits_on_a_link_ends_with_the_link(lab, early):
+    """The peer need not answer the detach for that."""
+    early.cut.idle(early.over - time.monotonic())
+    assert [e for e in lab.events() if e["deviceId"] == early.ident("cut")] == []
+
+
+def test_ends_by_token_are_counted(lab, early):
+    """Each once: the connection of PLAIN, the link of an identity, those of a policy, the attach."""
+    assert counter(lab, "token_expired_total") == 1 + 1 + len(early.links) + 1
 
 
 def test_the_hub_has_no_sanitizer_report(lab):

@@ -393,7 +393,7 @@ def test_answers_that_are_never_settled(lab):
     for i in range(80, 90):
         ask(i)
         c.idle(0.05)
-    wait_for("answers to be dropped", 10, lambda: counter(lab, "amqp_unsent_total") > before)
+    wait_for("answers to be dropped", 30, lambda: counter(lab, "amqp_unsent_total") > before)
     c.sock.close()
 
 

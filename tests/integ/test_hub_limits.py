@@ -31,13 +31,13 @@ def test_connections_of_both_protocols_share_the_limit(lab):
             return connect(MQTT)
         except OSError:
             return None
-    taken = [wait_for("the hub", 20, first), connect(AMQP), connect(MQTT)]
+    taken = [wait_for("the hub", 30, first), connect(AMQP), connect(MQTT)]
     for n, port in enumerate((AMQP, MQTT)):
         with pytest.raises(OSError):
             connect(port)
         assert refused() == (n + 1, 3)
     taken.pop(0).close()
-    wait_for("the end of one to be seen", 5, lambda: refused()[1] == 2)
+    wait_for("the end of one to be seen", 30, lambda: refused()[1] == 2)
     taken.append(connect(AMQP))
     assert refused() == (2, 3)
     for sock in taken:
