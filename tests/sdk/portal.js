@@ -9,6 +9,17 @@ const readline = require('readline');
 const {chromium} = require('playwright-core');
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
+// Chromium gives up a request when an address of the machine changes, as it does while a namespace is being made beside it.
+async function visit(target) {
+	for (let left = 5; ; left--) {
+		try {
+			return await page.goto(target);
+		} catch (e) {
+			if (left === 0 || !/ERR_NETWORK_CHANGED/.test(e.message)) throw e;
+		}
+	}
+}
+
 const [url, shots] = process.argv.slice(2);
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
 	'--disable-component-update', '--disable-sync'];
@@ -43,7 +54,7 @@ async function open(hash, title) {
 		await page.reload();
 	} else {
 		await page.evaluate(() => document.querySelector('main')?.firstElementChild?.setAttribute('data-old', ''));
-		await page.goto(target);
+		await visit(target);
 		await page.waitForFunction(() => !document.querySelector('[data-old]'));
 	}
 	if (title)
@@ -109,7 +120,7 @@ function behindItsBack(method, path, body) {
 }
 
 async function signin(credential) {
-	await page.goto(url);
+	await visit(url);
 	await field('Service connection string or portal key').fill(credential);
 	await button('Sign in').click();
 	await heading('Overview').waitFor();
@@ -138,7 +149,7 @@ const commands = {
 	},
 
 	async wrongKeys({credentials}) {
-		await page.goto(url);
+		await visit(url);
 		await settled();
 		await audit('sign-in');
 		const texts = [];
@@ -161,7 +172,7 @@ const commands = {
 	async signout() {
 		await button('Sign out').click();
 		await heading('Sign in to holdfast-hub').waitFor();
-		await page.goto(`${url}#/devices`);
+		await visit(`${url}#/devices`);
 		await heading('Sign in to holdfast-hub').waitFor();
 	},
 
@@ -597,7 +608,7 @@ const commands = {
 
 	// The session ends while a page is open: what the page asks by itself, over and over, is no use of it.
 	async expires({hash}) {
-		await page.goto(`${url}#${hash}`);
+		await visit(`${url}#${hash}`);
 		await heading('Sign in to holdfast-hub').waitFor();
 	},
 };
