@@ -15,9 +15,6 @@ from labkit.procs import tail  # noqa: E402
 LONG = os.environ.get("HOLDFAST_LONG") == "1"
 # Settings for every gateway of a run, to pass the same suite under them, e.g. kern.mode=off
 EVERYWHERE = [s for s in os.environ.get("HOLDFAST_TEST_CONF", "").split(",") if s]
-# The files that take longest begin first: none of them is left alone with one worker at the end.
-LONGEST = ("test_hub_portal", "test_hub_bad_amqp", "test_hub_bad_input", "test_hub_service_amqp", "test_bad_input", "test_hub_amqp",
-           "test_hub_sdk_mqtt", "test_hub_faults", "test_hub_throttle", "test_hub_eventhub", "test_hub_mqtt", "test_kill")
 _numbers = itertools.count()
 _up = []
 
@@ -92,10 +89,6 @@ def labs(tmp_path_factory):
 def lab(request, module_labs):
     """The file's lab; LAB = {...} in the file says how it is made."""
     return module_labs(**getattr(request.module, "LAB", {}))
-
-
-def pytest_collection_modifyitems(items):
-    items.sort(key=lambda i: LONGEST.index(i.module.__name__) if i.module.__name__ in LONGEST else len(LONGEST))
 
 
 @pytest.hookimpl(hookwrapper=True)
