@@ -9,13 +9,14 @@ const readline = require('readline');
 const {chromium} = require('playwright-core');
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
-// Chromium gives up a request when an address of the machine changes, as it does while a namespace is being made beside it.
+// Chromium gives up a request when an address of the machine changes, as it does while a namespace is being made beside it; its own
+// error page may then interrupt the next try.
 async function visit(target) {
 	for (let left = 5; ; left--) {
 		try {
 			return await page.goto(target);
 		} catch (e) {
-			if (left === 0 || !/ERR_NETWORK_CHANGED/.test(e.message)) throw e;
+			if (left === 0 || !/ERR_NETWORK_CHANGED|chrome-error:/.test(e.message)) throw e;
 		}
 	}
 }
