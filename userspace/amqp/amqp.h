@@ -59,7 +59,6 @@ bool hf_amqp_link_we_send(const struct hf_amqp_link *l);
 const char *hf_amqp_link_address(const struct hf_amqp_link *l);
 const char *hf_amqp_link_peer_address(const struct hf_amqp_link *l);	/* the other end */
 const char *hf_amqp_link_name(const struct hf_amqp_link *l);
-struct hf_amqp *hf_amqp_link_conn(const struct hf_amqp_link *l);
 /* Text of a link property (attach `properties`), copied; false when absent or not text. */
 bool hf_amqp_link_property(const struct hf_amqp_link *l, const char *key, struct hf_buf *out);
 /* Number in a link property; false when absent or not a whole number. */

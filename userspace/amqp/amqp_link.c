@@ -180,11 +180,6 @@ const char *hf_amqp_link_name(const struct hf_amqp_link *l)
 	return pn_link_name(l->pn);
 }
 
-struct hf_amqp *hf_amqp_link_conn(const struct hf_amqp_link *l)
-{
-	return l->a;
-}
-
 void hf_amqp_link_set_arg(struct hf_amqp_link *l, void *arg)
 {
 	l->arg = arg;
