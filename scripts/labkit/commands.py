@@ -32,6 +32,7 @@ def up(lab, children, modules, master_key, conf):
                 e.args = (f"{e.args[0]}\n--- end of {os.path.basename(e.log)}\n{procs.tail(e.log)}\n---",)
                 e.log = None
             _tear_down(lab)
+            _remove_lock(lab)
             raise
 
 
@@ -66,11 +67,7 @@ def down(lab):
     with lab.lock():
         found = lab.exists() or os.path.exists(lab.dir) or os.path.exists(lab.run)
         _tear_down(lab)
-    try:
-        os.unlink(os.path.join(RUN_ROOT, f"{lab.name}.lock"))
-        os.rmdir(RUN_ROOT)
-    except OSError:
-        pass
+        _remove_lock(lab)
     if not found:
         print(f"lab: there was no lab '{lab.name}'", file=sys.stderr)
 
@@ -89,6 +86,14 @@ def _tear_down(lab):
     shutil.rmtree(lab.dir, ignore_errors=True)
     try:
         os.rmdir(os.path.dirname(lab.dir))
+    except OSError:
+        pass
+
+
+def _remove_lock(lab):
+    try:
+        os.unlink(os.path.join(RUN_ROOT, f"{lab.name}.lock"))
+        os.rmdir(RUN_ROOT)
     except OSError:
         pass
 

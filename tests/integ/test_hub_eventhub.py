@@ -188,14 +188,18 @@ def test_positions_beyond_the_end_are_refused(script, ten):
 
 def test_consumer_groups_read_alone(script, ten, devices):
     one, two = Subscription(script, "one", LATEST, group="one", partition="1"), Subscription(script, "two", LATEST, group="two", partition="1")
-    probe = 0
-    while not (one.events() and two.events()):	# both links are there
-        send(devices["dev3"], "dev3", [{"probe": (probe := probe + 1)}])
+    probes = itertools.count(1)
+
+    def both():
+        send(devices["dev3"], "dev3", [{"probe": next(probes)}])
+        return one.events() and two.events()
+    wait_for("both links", 60, both)
+    last = next(probes) - 1
     send(devices["dev3"], "dev3", [{"end": True}])
     for sub in (one, two):
         bodies = sub.wait("the end", lambda es: es if es[-1][1]["body"] == {"end": True} else None)
         numbers = [e["body"]["probe"] for _, e in bodies[:-1]]
-        assert numbers == list(range(numbers[0], probe + 1))
+        assert numbers == list(range(numbers[0], last + 1))
         sub.end()
 
 
@@ -265,9 +269,13 @@ def test_backlog_is_read_complete_while_others_are_served(lab, devices):
 def test_reading_goes_on_after_a_restart_of_the_hub(lab, devices):
     s = start(lab)
     sub = Subscription(s, "resume", LATEST, partition="1")
-    c, n = devices["dev3"], 0
-    while not sub.events():
-        send(c, "dev3", [{"resume": (n := n + 1)}])
+    n = 0
+
+    def step():
+        nonlocal n
+        send(devices["dev3"], "dev3", [{"resume": (n := n + 1)}])
+        return sub.events()
+    wait_for("the link", 60, step)
     lab.hub("kill")
     lab.hub("start")
     again = login(lab, lab.children()[3])

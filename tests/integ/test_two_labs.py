@@ -84,7 +84,7 @@ def test_a_refused_setting_is_told_and_cleans_up(tmp_path):
     r = lab.cmd("up", "--conf", str(conf), check=False)
     assert r.returncode == 1
     assert "when_full" in r.stderr and "bad.conf" in r.stderr
-    assert not os.path.exists(lab.dir)
+    assert not os.path.exists(lab.dir) and not os.path.exists(f"/run/holdfast-lab/{lab.name}.lock")
 
 
 def test_usage_errors():
