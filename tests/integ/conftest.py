@@ -9,6 +9,7 @@ import pytest
 REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(REPO, "tests", "lib"))
 sys.dont_write_bytecode = True
+import hubrest  # noqa: E402
 from labctl import Lab  # noqa: E402
 from labkit.procs import tail  # noqa: E402
 
@@ -89,6 +90,15 @@ def labs(tmp_path_factory):
 def lab(request, module_labs):
     """The file's lab; LAB = {...} in the file says how it is made."""
     return module_labs(**getattr(request.module, "LAB", {}))
+
+
+@pytest.fixture(scope="module")
+def service(lab):
+    """The hub's HTTPS API with every right."""
+    with lab.inside("hub"):
+        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
+    yield rest
+    rest.close()
 
 
 @pytest.hookimpl(hookwrapper=True)

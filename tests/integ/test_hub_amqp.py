@@ -8,7 +8,6 @@ import time
 import uuid
 
 import amqpwire
-import hubrest
 import judge
 import pytest
 from amqpwire import Closed, Refused
@@ -28,14 +27,6 @@ EVENTS, DESIRED = "/devices/{}/messages/events", "/notifications/twin/properties
 def no_gateway(lab):
     """It holds the modules' identities too."""
     lab.gw("kill")
-
-
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield r
-    r.close()
 
 
 @pytest.fixture

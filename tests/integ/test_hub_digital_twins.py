@@ -13,26 +13,18 @@ LAB = {"children": 1, "build": "asan"}
 MODEL = "dtmi:com:example:TemperatureController;2"
 
 
-@pytest.fixture(scope="module")
-def rest(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield r
-    r.close()
-
-
-def device(rest, name):
-    status, _, doc = rest.call("PUT", f"/devices/{name}", {"deviceId": name})
+def device(service, name):
+    status, _, doc = service.call("PUT", f"/devices/{name}", {"deviceId": name})
     assert status == 200, doc
     return doc["authentication"]["symmetricKey"]["primaryKey"]
 
 
-def twin(rest, name):
-    return rest.call("GET", f"/twins/{name}")[2]
+def twin(service, name):
+    return service.call("GET", f"/twins/{name}")[2]
 
 
-def patch(rest, name, *ops, **headers):
-    return rest.call("PATCH", f"/digitaltwins/{name}", list(ops), headers)
+def patch(service, name, *ops, **headers):
+    return service.call("PATCH", f"/digitaltwins/{name}", list(ops), headers)
 
 
 def report(lab, name, key, reported):
@@ -47,15 +39,15 @@ def report(lab, name, key, reported):
     c.close()
 
 
-def test_document(rest, lab):
-    key = device(rest, "pnp")
+def test_document(service, lab):
+    key = device(service, "pnp")
     report(lab, "pnp", key, {
         "serial": "42", "target": {"value": 20, "ac": 200, "av": 2, "ad": "done"},
         "thermostat1": {"__t": "c", "max": 38.5, "goal": {"value": 5, "ac": 203, "av": 1}}})
-    rest.call("PATCH", "/twins/pnp", {"properties": {"desired": {"target": 21, "thermostat1": {"__t": "c", "goal": 6}, "fresh": 1,
+    service.call("PATCH", "/twins/pnp", {"properties": {"desired": {"target": 21, "thermostat1": {"__t": "c", "goal": 6}, "fresh": 1,
                                                                 "thermostat2": {"__t": "c", "goal": 7}}}})
-    status, headers, doc = rest.call("GET", "/digitaltwins/pnp")
-    assert status == 200 and headers["ETag"] == f'"{twin(rest, "pnp")["etag"]}"'
+    status, headers, doc = service.call("GET", "/digitaltwins/pnp")
+    assert status == 200 and headers["ETag"] == f'"{twin(service, "pnp")["etag"]}"'
     assert doc["$dtId"] == "pnp" and doc["$metadata"]["$model"] == MODEL
     assert doc["serial"] == "42" and doc["target"] == 20 and "fresh" not in doc
     times = [m.pop("lastUpdateTime") for m in (doc["$metadata"]["target"], doc["$metadata"]["serial"], doc["$metadata"]["fresh"])]
@@ -66,29 +58,29 @@ def test_document(rest, lab):
     assert part["max"] == 38.5 and part["goal"] == 5 and "__t" not in part
     assert part["$metadata"]["goal"]["desiredValue"] == 6 and part["$metadata"]["goal"]["ackCode"] == 203
     assert doc["thermostat2"]["$metadata"]["goal"]["desiredValue"] == 7
-    assert rest.call("GET", "/digitaltwins/nobody")[2]["Message"].startswith("ErrorCode:DeviceNotFound;")
+    assert service.call("GET", "/digitaltwins/nobody")[2]["Message"].startswith("ErrorCode:DeviceNotFound;")
 
 
-def test_patch(rest):
-    device(rest, "patched")
-    status, headers, doc = patch(rest, "patched", {"op": "add", "path": "/rate", "value": {"every": 5, "unit": "s"}},
+def test_patch(service):
+    device(service, "patched")
+    status, headers, doc = patch(service, "patched", {"op": "add", "path": "/rate", "value": {"every": 5, "unit": "s"}},
                                  {"op": "add", "path": "/thermostat1/goal", "value": 20},
                                  {"op": "replace", "path": "/thermostat2", "value": {"$metadata": {}, "goal": 3}},
                                  {"op": "add", "path": "/a~1b", "value": 1})
     assert status == 202 and doc is None and headers["Location"].endswith("/digitaltwins/patched")
-    now = twin(rest, "patched")
+    now = twin(service, "patched")
     assert headers["ETag"] == f'"{now["etag"]}"'
     desired = {k: v for k, v in now["properties"]["desired"].items() if k[0] != "$"}
     assert desired == {"rate": {"every": 5, "unit": "s"}, "thermostat1": {"__t": "c", "goal": 20},
                        "thermostat2": {"__t": "c", "goal": 3}, "a/b": 1}
-    assert patch(rest, "patched", {"op": "replace", "path": "/rate", "value": {"every": 6}}, {"op": "remove", "path": "/a~1b"},
+    assert patch(service, "patched", {"op": "replace", "path": "/rate", "value": {"every": 6}}, {"op": "remove", "path": "/a~1b"},
                  {"op": "remove", "path": "/thermostat1/goal"})[0] == 202
-    after = twin(rest, "patched")
+    after = twin(service, "patched")
     desired = {k: v for k, v in after["properties"]["desired"].items() if k[0] != "$"}
     assert desired == {"rate": {"every": 6}, "thermostat1": {"__t": "c"}, "thermostat2": {"__t": "c", "goal": 3}}
     assert after["properties"]["desired"]["$version"] == 3
-    assert patch(rest, "patched", {"op": "add", "path": "/x", "value": 1}, **{"If-Match": f'"{now["etag"]}"'})[0] == 412
-    assert patch(rest, "patched", {"op": "add", "path": "/x", "value": 1}, **{"If-Match": f'"{after["etag"]}"'})[0] == 202
+    assert patch(service, "patched", {"op": "add", "path": "/x", "value": 1}, **{"If-Match": f'"{now["etag"]}"'})[0] == 412
+    assert patch(service, "patched", {"op": "add", "path": "/x", "value": 1}, **{"If-Match": f'"{after["etag"]}"'})[0] == 202
 
 
 @pytest.mark.parametrize("ops", [
@@ -97,29 +89,29 @@ def test_patch(rest):
     [{"op": "remove", "path": "/none/x"}], [{"op": "add", "path": "/a~2b", "value": 1}], [{"op": "add", "path": "/a.b", "value": 1}],
     [{"op": "add", "path": "/ok", "value": 1}, {"op": "remove", "path": "/none"}], [{"op": "add", "path": "/ok", "value": "x" * 5000}],
     [{"op": "add", "path": f"/n{i}", "value": 1} for i in range(101)], [{"op": "add", "path": "/" + "a/" * 50000 + "b", "value": 1}]])
-def test_bad_patch_changes_nothing(rest, ops):
-    if rest.call("GET", "/devices/strict")[0] == 404:
-        device(rest, "strict")
-    status, _, doc = rest.call("PATCH", "/digitaltwins/strict", ops)
+def test_bad_patch_changes_nothing(service, ops):
+    if service.call("GET", "/devices/strict")[0] == 404:
+        device(service, "strict")
+    status, _, doc = service.call("PATCH", "/digitaltwins/strict", ops)
     assert status == 400 and doc["Message"].startswith("ErrorCode:ArgumentInvalid;"), doc
-    assert twin(rest, "strict")["properties"]["desired"]["$version"] == 1
+    assert twin(service, "strict")["properties"]["desired"]["$version"] == 1
 
 
-def test_commands(rest, lab):
-    key = device(rest, "commanded")
+def test_commands(service, lab):
+    key = device(service, "commanded")
     devices = methoddev.Devices(lab, {"commanded": key}, lambda _, name, payload: (202, {"did": name, "with": payload}))
     try:
-        status, headers, doc = rest.call("POST", "/digitaltwins/commanded/commands/reboot", {"delay": 3})
+        status, headers, doc = service.call("POST", "/digitaltwins/commanded/commands/reboot", {"delay": 3})
         assert status == 200 and headers["x-ms-command-statuscode"] == "202" and headers["x-ms-request-id"]
         assert doc == {"did": "reboot", "with": {"delay": 3}}
         path = f"/digitaltwins/commanded/components/thermostat1/commands/getMax?{hubrest.API}&responseTimeoutInSeconds=10"
-        assert rest.call("POST", path, "2026-01-01")[2] == {"did": "thermostat1*getMax", "with": "2026-01-01"}
-        assert rest.call("POST", "/digitaltwins/commanded/commands/none")[2] == {"did": "none", "with": None}
-        assert rest.call("POST", f"/digitaltwins/commanded/commands/x?{hubrest.API}&responseTimeoutInSeconds=1")[0] == 400
-        assert rest.call("POST", "/digitaltwins/commanded/commands/a%20b")[0] == 400
+        assert service.call("POST", path, "2026-01-01")[2] == {"did": "thermostat1*getMax", "with": "2026-01-01"}
+        assert service.call("POST", "/digitaltwins/commanded/commands/none")[2] == {"did": "none", "with": None}
+        assert service.call("POST", f"/digitaltwins/commanded/commands/x?{hubrest.API}&responseTimeoutInSeconds=1")[0] == 400
+        assert service.call("POST", "/digitaltwins/commanded/commands/a%20b")[0] == 400
     finally:
         devices.close()
-    device(rest, "away")
-    status, headers, doc = rest.call("POST", "/digitaltwins/away/commands/reboot")
+    device(service, "away")
+    status, headers, doc = service.call("POST", "/digitaltwins/away/commands/reboot")
     assert status == 404 and json.loads(doc["Message"])["errorCode"] == 404103 and headers["iothub-errorcode"] == "DeviceNotOnline"
-    assert rest.call("POST", "/digitaltwins/nobody/commands/reboot")[2]["Message"].startswith("ErrorCode:DeviceNotFound;")
+    assert service.call("POST", "/digitaltwins/nobody/commands/reboot")[2]["Message"].startswith("ErrorCode:DeviceNotFound;")

@@ -64,14 +64,6 @@ def device(lab, child):
         yield c
 
 
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield r
-    r.close()
-
-
 def https(lab, ident, key):
     device, _, module = ident.partition("/")
     path = f"{HUB_NAME}/devices/{device}" + (f"/modules/{module.replace('$', '%24')}" if module else "")

@@ -32,14 +32,6 @@ def device(lab, n):
     return row["deviceId"], connect(lab, lab.token(row))
 
 
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield rest
-    rest.close()
-
-
 def last_events(lab, before, n):
     return lab.wait_events(f"{n} messages", lambda events: new if len(new := events[before:]) >= n else None)
 

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import time
 from urllib.parse import quote
 
-import hubrest
 import judge
 import mqttwire
 import pytest
@@ -23,14 +22,6 @@ TWIN_RES, DESIRED, METHODS = "$iothub/twin/res/#", "$iothub/twin/PATCH/propertie
 @pytest.fixture(scope="module", autouse=True)
 def no_gateway(lab):
     lab.gw("kill")
-
-
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield r
-    r.close()
 
 
 @pytest.fixture

@@ -37,14 +37,6 @@ def no_rules_left(lab):
 
 
 @pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield rest
-    rest.close()
-
-
-@pytest.fixture(scope="module")
 def policy(lab):
     return lambda name: lab.hub_ctl("policy.show", name=name)[0]["connectionString"]
 
@@ -53,6 +45,7 @@ def policy(lab):
 def do(lab):
     """Runs one command of the browser."""
     shutil.rmtree(SHOTS, ignore_errors=True)
+    lab.wait_addresses("hub")
     p = lab.spawn("hub", "node", os.path.join(REPO, "tests", "sdk", "portal.js"), f"https://{HUB_NAME}/portal/", SHOTS)
 
     def run(cmd, seconds=120, **args):

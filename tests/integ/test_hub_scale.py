@@ -28,27 +28,19 @@ def many(lab, tmp_path_factory):
     return {"rows": rows, "children": str(folder / "children.json"), "path": path}
 
 
-@pytest.fixture(scope="module")
-def rest(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield r
-    r.close()
-
-
-def test_queries_are_right(lab, many, rest):
-    scope = rest.call("GET", "/devices/edge1")[2]["deviceScope"]
+def test_queries_are_right(lab, many, service):
+    scope = service.call("GET", "/devices/edge1")[2]["deviceScope"]
     ids = [r["deviceId"] for r in many["rows"]]
-    rows, pages = rest.query("SELECT * FROM devices")
+    rows, pages = service.query("SELECT * FROM devices")
     assert sorted(r["deviceId"] for r in rows) == sorted([*ids, "edge1", "dev0"]) and pages == REGISTERED // 1000 + 1
-    rows, _ = rest.query(f"select deviceId from devices where array_contains(parentScopes, '{scope}')")
+    rows, _ = service.query(f"select deviceId from devices where array_contains(parentScopes, '{scope}')")
     assert [r["deviceId"] for r in rows] == ["dev0", *ids]
     some = ids[5::1000]
     for d in some:
         lab.hub_ctl("twin.update", deviceId=d, tags={"location": {"region": "US"}})
-    rows, pages = rest.query("SELECT * FROM devices WHERE tags.location.region = 'US'")
+    rows, pages = service.query("SELECT * FROM devices WHERE tags.location.region = 'US'")
     assert [r["deviceId"] for r in rows] == some and pages == 1
-    rows, _ = rest.query("SELECT tags.location.region AS r, COUNT() AS n FROM devices GROUP BY tags.location.region")
+    rows, _ = service.query("SELECT tags.location.region AS r, COUNT() AS n FROM devices GROUP BY tags.location.region")
     assert sorted(r["n"] for r in rows) == [len(some), REGISTERED + 2 - len(some)]
     listed = lab.exec("hub", "holdfast-hub", "device", "list-children", "-d", "edge1", "--json").stdout.splitlines()
     assert [json.loads(line)["deviceId"] for line in listed] == ["dev0", *ids]
@@ -66,14 +58,14 @@ def test_import_says_which_record_is_wrong(lab, many):
     assert r.returncode == 1 and "record 9000 (no spaces allowed)" in r.stderr, r.stderr
 
 
-def test_two_thousand_connected(lab, many, rest):
+def test_two_thousand_connected(lab, many, service):
     load = os.path.join(REPO, "build", "bench", "load")
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] > CONNECTED + 100
     held = lab.spawn("hub", load, "--target", f"{HUB_NAME}:8883", "--ca", lab.ca, "--children", many["children"],
                      "--connect-only", str(CONNECTED))
     up = held.wait_line(lambda o: "connected" in o, 50)
     assert up["connected"] == CONNECTED and up["errors"] == 0, held.errors[-5:]
-    rows, _ = rest.query("SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected' AND startswith(deviceId, 'many')")
+    rows, _ = service.query("SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected' AND startswith(deviceId, 'many')")
     assert rows == [{"n": CONNECTED}]
 
     # One more beside them, which is called and answers.
@@ -92,7 +84,7 @@ def test_two_thousand_connected(lab, many, rest):
 
     held.p.terminate()
     held.p.wait(30)
-    wait_for("devices to leave", 30, lambda: rest.query(
+    wait_for("devices to leave", 30, lambda: service.query(
         "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Connected' AND startswith(deviceId, 'many')")[0] == [{"n": 0}])
 
 

@@ -3,7 +3,6 @@
 (iothub-protocol 8)."""
 import urllib.parse
 
-import hubrest
 import pytest
 from labkit.identity import sas_token
 from labkit.world import HUB_NAME
@@ -44,11 +43,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield World(r)
-    r.close()
+def world(service):
+    return World(service)
 
 
 def ok(answer, status=200):

@@ -2,7 +2,6 @@
 """npm azure-iot-device with azure-iot-device-http, unmodified, against the hub."""
 import os
 
-import hubrest
 import judge
 import pytest
 import sdk
@@ -10,14 +9,6 @@ from labctl import LabFailed, wait_for
 
 pytestmark = [pytest.mark.hub, pytest.mark.sdk]
 LAB = {"children": 3, "modules": 1}
-
-
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield rest
-    rest.close()
 
 
 @pytest.fixture(scope="module")

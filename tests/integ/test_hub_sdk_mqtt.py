@@ -2,13 +2,12 @@
 """npm azure-iot-device over MQTT and MQTT over WebSocket, unmodified, against the hub: devices, modules, certificates."""
 import itertools
 
-import hubrest
-import judge
 import pytest
 import sdk
 from labctl import LabFailed, wait_for
 from labkit.identity import sas_token
 from labkit.world import HUB_NAME
+from sdk import call, desire, event_of, since, twin
 
 pytestmark = [pytest.mark.hub, pytest.mark.sdk]
 LAB = {"children": 6, "modules": 1}
@@ -19,14 +18,6 @@ TRANSPORTS = ["mqtt", "mqtt-ws"]
 @pytest.fixture(scope="module", autouse=True)
 def no_gateway(lab):
     lab.gw("kill")
-
-
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield rest
-    rest.close()
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
@@ -44,30 +35,6 @@ def module(request, lab):
     c = sdk.start(lab, "node", request.param, lab.json("modules.json")[0])
     yield c
     assert c.end() == 0
-
-
-def event_of(lab, before, body):
-    return lab.wait_events("the message", lambda events: next((e for e in events[before:] if judge.body_of(e) == body), None))
-
-
-def twin(service, ident):
-    status, _, doc = service.call("GET", f"/twins/{ident}")
-    assert status == 200
-    return doc
-
-
-def desire(service, ident, patch):
-    status, _, doc = service.call("PATCH", f"/twins/{ident}", {"properties": {"desired": patch}}, {"If-Match": "*"})
-    assert status == 200, doc
-    return doc["properties"]["desired"]["$version"]
-
-
-def call(service, ident, name, payload):
-    """The SDK does not tell when its subscription is granted: the hub waits for it."""
-    status, _, doc = service.call("POST", f"/twins/{ident}/methods", {
-        "methodName": name, "payload": payload, "responseTimeoutInSeconds": 10, "connectTimeoutInSeconds": 10})
-    assert status == 200, doc
-    return doc
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------------
@@ -143,10 +110,6 @@ def test_upload(lab, client, tmp_path):
     (tmp_path / "f").write_bytes(b"over HTTPS")
     client.ask({"cmd": "upload", "name": "f.txt", "file": str(tmp_path / "f")}, "uploaded")
     assert lab.exec("hub", "holdfast-hub", "blob", "get", f"{client.row['deviceId']}/f.txt").stdout == "over HTTPS"
-
-
-def since(lab, name):
-    return {c["id"]: c["connectedAt"] for c in lab.hub_ctl("clients.list")}.get(name)
 
 
 def notified(service, c, name, mark):

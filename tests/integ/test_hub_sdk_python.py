@@ -3,12 +3,12 @@
 import os
 
 import hubrest
-import judge
 import pytest
 import sdk
 from labctl import LabFailed, wait_for
 from labkit.identity import sas_token
 from labkit.world import HUB_NAME
+from sdk import call, desire, event_of, since, twin
 
 pytestmark = [pytest.mark.hub, pytest.mark.sdk]
 LAB = {"children": 4, "modules": 1}
@@ -21,14 +21,6 @@ def no_gateway(lab):
     if not os.path.exists(sdk.VENV):
         pytest.skip("azure-iot-device is not installed")
     lab.gw("kill")
-
-
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield rest
-    rest.close()
 
 
 @pytest.fixture(scope="module", params=TRANSPORTS)
@@ -45,32 +37,6 @@ def module(request, lab):
     c = sdk.start(lab, "python", request.param, lab.json("modules.json")[0])
     yield c
     assert c.end() == 0
-
-
-def event_of(lab, before, body):
-    return lab.wait_events("the message", lambda events: next((e for e in events[before:] if judge.body_of(e) == body), None))
-
-
-def twin(service, ident):
-    return service.call("GET", f"/twins/{ident}")[2]
-
-
-def desire(service, ident, patch):
-    status, _, doc = service.call("PATCH", f"/twins/{ident}", {"properties": {"desired": patch}}, {"If-Match": "*"})
-    assert status == 200, doc
-    return doc["properties"]["desired"]["$version"]
-
-
-def call(service, ident, name, payload):
-    """The SDK does not tell when its subscription is granted: the hub waits for it."""
-    status, _, doc = service.call("POST", f"/twins/{ident}/methods", {
-        "methodName": name, "payload": payload, "responseTimeoutInSeconds": 10, "connectTimeoutInSeconds": 10})
-    assert status == 200, doc
-    return doc
-
-
-def since(lab, name):
-    return {c["id"]: c["connectedAt"] for c in lab.hub_ctl("clients.list")}.get(name)
 
 
 def test_login_is_listed(lab, client):

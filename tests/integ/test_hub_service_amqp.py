@@ -67,8 +67,9 @@ def waiting(lab, name):
 
 
 def refusal(script, command):
+    start = len(script.lines)
     script.tell(command)
-    return script.wait_line(lambda o: o["event"] in ("failed", "sent"), 60, len(script.lines))
+    return script.wait_line(lambda o: o["event"] in ("failed", "sent"), 60, start)
 
 
 # --- messages to devices ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 
-import hubrest
 import pytest
 from labkit.procs import wait_for
 from labkit.world import HUB_NAME
@@ -14,30 +13,22 @@ LAB = {"children": 1, "build": "asan"}
 CONTAINER = f"https://{HUB_NAME}/uploads"
 
 
-@pytest.fixture(scope="module")
-def rest(lab):
-    with lab.inside("hub"):
-        r = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield r
-    r.close()
-
-
-def good(rest, method, path, body=None):
-    status, _, doc = rest.call(method, path, body)
+def good(service, method, path, body=None):
+    status, _, doc = service.call(method, path, body)
     assert status in (200, 204), doc
     return doc
 
 
-def upload(rest, device, lines, name="devices.txt"):
+def upload(service, device, lines, name="devices.txt"):
     """A blob D/name in the hub's storage, as the device would upload it; returns its container's address."""
-    if rest.call("GET", f"/devices/{device}")[0] == 404:
-        good(rest, "PUT", f"/devices/{device}", {"deviceId": device})
-    ticket = good(rest, "POST", f"/devices/{device}/files", {"blobName": name})
+    if service.call("GET", f"/devices/{device}")[0] == 404:
+        good(service, "PUT", f"/devices/{device}", {"deviceId": device})
+    ticket = good(service, "POST", f"/devices/{device}/files", {"blobName": name})
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
-    status, _, data = rest.raw("PUT", f"/{ticket['containerName']}/{ticket['blobName']}{ticket['sasToken']}", text,
+    status, _, data = service.raw("PUT", f"/{ticket['containerName']}/{ticket['blobName']}{ticket['sasToken']}", text,
                                {"x-ms-blob-type": "BlockBlob"})
     assert status == 201, data
-    good(rest, "POST", f"/devices/{device}/files/notifications", {"correlationId": ticket["correlationId"], "isSuccess": True})
+    good(service, "POST", f"/devices/{device}/files/notifications", {"correlationId": ticket["correlationId"], "isSuccess": True})
     return f"{CONTAINER}/{device}?sv=x&sig=y"
 
 
@@ -46,15 +37,15 @@ def blob(lab, name):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def start(rest, **request):
-    doc = good(rest, "POST", "/jobs/create", request)
+def start(service, **request):
+    doc = good(service, "POST", "/jobs/create", request)
     assert doc["status"] == "enqueued" and doc["type"] == request["type"] and doc["endTimeUtc"] is None
     return doc["jobId"]
 
 
-def ended(rest, job, seconds=30):
+def ended(service, job, seconds=30):
     def look():
-        doc = good(rest, "GET", f"/jobs/{job}")
+        doc = good(service, "GET", f"/jobs/{job}")
         return doc if doc["status"] not in ("enqueued", "running") else None
     return wait_for(f"the end of job {job}", seconds, look)
 
@@ -65,15 +56,15 @@ def refused(answer, status, name):
     assert doc["Message"].startswith(f"ErrorCode:{name};")
 
 
-def test_there_and_back(rest, lab):
+def test_there_and_back(service, lab):
     entries = [{"id": f"trip{i:03}", "importMode": "create", "tags": {"n": i}, "properties": {"desired": {"x": i}}} for i in range(250)]
     for at in range(0, 250, 100):
-        good(rest, "POST", "/devices", entries[at:at + 100])
-    good(rest, "PUT", "/devices/trip-edge", {"deviceId": "trip-edge", "capabilities": {"iotEdge": True}})
-    good(rest, "PUT", "/devices/trip000/modules/mod", {"deviceId": "trip000", "moduleId": "mod", "managedBy": "me"})
-    good(rest, "PATCH", "/twins/trip000/modules/mod", {"properties": {"desired": {"inner": {"a": [1, "é"]}}}})
-    before = {d: good(rest, "GET", f"/devices/{d}") for d in ("trip000", "trip249", "trip-edge")}
-    done = ended(rest, start(rest, type="export", outputBlobContainerUri=CONTAINER + "?sas", excludeKeysInExport=False))
+        good(service, "POST", "/devices", entries[at:at + 100])
+    good(service, "PUT", "/devices/trip-edge", {"deviceId": "trip-edge", "capabilities": {"iotEdge": True}})
+    good(service, "PUT", "/devices/trip000/modules/mod", {"deviceId": "trip000", "moduleId": "mod", "managedBy": "me"})
+    good(service, "PATCH", "/twins/trip000/modules/mod", {"properties": {"desired": {"inner": {"a": [1, "é"]}}}})
+    before = {d: good(service, "GET", f"/devices/{d}") for d in ("trip000", "trip249", "trip-edge")}
+    done = ended(service, start(service, type="export", outputBlobContainerUri=CONTAINER + "?sas", excludeKeysInExport=False))
     assert done["status"] == "completed" and done["progress"] == 100 and done["failureReason"] is None and done["endTimeUtc"]
     assert done["outputBlobContainerUri"] == CONTAINER + "?sas" and done["excludeKeysInExport"] is False
     lines = blob(lab, "devices.txt")
@@ -86,39 +77,39 @@ def test_there_and_back(rest, lab):
 
     # Deleted, and made again from the file.
     for at in range(0, 250, 100):
-        good(rest, "POST", "/devices", [{"id": e["id"], "importMode": "delete"} for e in entries[at:at + 100]])
-    good(rest, "DELETE", "/devices/trip-edge")
-    done = ended(rest, start(rest, type="import", inputBlobContainerUri=upload(rest, "carrier", mine), outputBlobContainerUri=CONTAINER))
+        good(service, "POST", "/devices", [{"id": e["id"], "importMode": "delete"} for e in entries[at:at + 100]])
+    good(service, "DELETE", "/devices/trip-edge")
+    done = ended(service, start(service, type="import", inputBlobContainerUri=upload(service, "carrier", mine), outputBlobContainerUri=CONTAINER))
     assert done["status"] == "completed", done
     for name, doc in before.items():
-        now = good(rest, "GET", f"/devices/{name}")
+        now = good(service, "GET", f"/devices/{name}")
         assert now["authentication"] == doc["authentication"] and now["capabilities"] == doc["capabilities"]
-    assert rest.query("SELECT COUNT() AS n FROM devices WHERE STARTSWITH(deviceId, 'trip') AND properties.desired.x = tags.n")[0] == [{"n": 250}]
-    module = good(rest, "GET", "/twins/trip000/modules/mod")["properties"]["desired"]
+    assert service.query("SELECT COUNT() AS n FROM devices WHERE STARTSWITH(deviceId, 'trip') AND properties.desired.x = tags.n")[0] == [{"n": 250}]
+    module = good(service, "GET", "/twins/trip000/modules/mod")["properties"]["desired"]
     assert module["inner"] == {"a": [1, "é"]}
     assert "importErrors.log" not in lab.exec("hub", "holdfast-hub", "blob", "list").stdout
 
 
-def test_without_keys_under_another_name(rest, lab):
-    good(rest, "PUT", "/devices/keyless", {"deviceId": "keyless"})
-    done = ended(rest, start(rest, type="export", outputBlobContainerUri=CONTAINER + "/some%20folder/", outputBlobName="all.json",
+def test_without_keys_under_another_name(service, lab):
+    good(service, "PUT", "/devices/keyless", {"deviceId": "keyless"})
+    done = ended(service, start(service, type="export", outputBlobContainerUri=CONTAINER + "/some%20folder/", outputBlobName="all.json",
                              excludeKeysInExport=True))
     assert done["status"] == "completed"
     lines = blob(lab, "some folder/all.json")
     assert {json.dumps(line["authentication"]["symmetricKey"]) for line in lines} == {'{"primaryKey": null, "secondaryKey": null}'}
 
 
-def test_lines_that_fail(rest, lab):
+def test_lines_that_fail(service, lab):
     lines = [{"id": "mixed-a", "importMode": "create"}, "not json", {"id": "mixed-a", "importMode": "create"}, "",
              {"id": "bad id", "importMode": "create"}, {"importMode": "create"}, {"id": "mixed-b", "importMode": "jump"},
              {"id": "mixed-c", "importMode": "create", "properties": {"desired": {"a.b": 1}}},
              {"id": "mixed-a", "importMode": "updateTwin", "tags": {"t": 1}}, {"id": "mixed-d", "importMode": "createOrUpdate"}]
-    done = ended(rest, start(rest, type="import", inputBlobContainerUri=upload(rest, "mixer", lines), outputBlobContainerUri=CONTAINER))
+    done = ended(service, start(service, type="import", inputBlobContainerUri=upload(service, "mixer", lines), outputBlobContainerUri=CONTAINER))
     assert done["status"] == "completed"
     errors = blob(lab, "importErrors.log")
     assert [e["line"] for e in errors] == [2, 3, 5, 6, 7, 8] and errors[1]["errorCode"] == 409001 and errors[1]["id"] == "mixed-a"
-    assert good(rest, "GET", "/twins/mixed-a")["tags"] == {"t": 1}
-    assert rest.query("SELECT deviceId FROM devices WHERE STARTSWITH(deviceId, 'mixed')")[0] == [{"deviceId": "mixed-a"},
+    assert good(service, "GET", "/twins/mixed-a")["tags"] == {"t": 1}
+    assert service.query("SELECT deviceId FROM devices WHERE STARTSWITH(deviceId, 'mixed')")[0] == [{"deviceId": "mixed-a"},
                                                                                                 {"deviceId": "mixed-d"}]
 
 
@@ -131,58 +122,58 @@ def test_lines_that_fail(rest, lab):
     ({"type": "export", "outputBlobContainerUri": CONTAINER, "excludeKeysInExport": "yes"}, "ArgumentInvalid"),
     ({"type": "export", "outputBlobContainerUri": CONTAINER, "includeConfigurations": True}, "ArgumentInvalid"),
     ({"type": "import", "outputBlobContainerUri": CONTAINER}, "ArgumentInvalid")])
-def test_refused(rest, request_, name):
-    before = good(rest, "GET", "/jobs")
-    refused(rest.call("POST", "/jobs/create", request_), 400, name)
-    assert good(rest, "GET", "/jobs") == before
+def test_refused(service, request_, name):
+    before = good(service, "GET", "/jobs")
+    refused(service.call("POST", "/jobs/create", request_), 400, name)
+    assert good(service, "GET", "/jobs") == before
 
 
-def test_list_and_what_ends_badly(rest):
-    job = start(rest, type="import", inputBlobContainerUri=CONTAINER + "/nowhere", outputBlobContainerUri=CONTAINER)
-    done = ended(rest, job)
+def test_list_and_what_ends_badly(service):
+    job = start(service, type="import", inputBlobContainerUri=CONTAINER + "/nowhere", outputBlobContainerUri=CONTAINER)
+    done = ended(service, job)
     assert done["status"] == "failed" and "input blob" in done["failureReason"]
-    assert [j for j in good(rest, "GET", "/jobs") if j["jobId"] == job] == [done]
-    refused(rest.call("DELETE", f"/jobs/{job}"), 400, "InvalidOperation")
-    refused(rest.call("GET", "/jobs/nobody"), 404, "JobNotFound")
-    refused(rest.call("DELETE", "/jobs/nobody"), 404, "JobNotFound")
-    long = ended(rest, start(rest, type="import", inputBlobContainerUri=upload(rest, "longline", ["{" + " " * 400000 + "}"]),
+    assert [j for j in good(service, "GET", "/jobs") if j["jobId"] == job] == [done]
+    refused(service.call("DELETE", f"/jobs/{job}"), 400, "InvalidOperation")
+    refused(service.call("GET", "/jobs/nobody"), 404, "JobNotFound")
+    refused(service.call("DELETE", "/jobs/nobody"), 404, "JobNotFound")
+    long = ended(service, start(service, type="import", inputBlobContainerUri=upload(service, "longline", ["{" + " " * 400000 + "}"]),
                              outputBlobContainerUri=CONTAINER))
     assert long["status"] == "failed" and "too long" in long["failureReason"]
 
 
-def big_import(rest, prefix, n):
-    container = upload(rest, f"{prefix}-carrier", [{"id": f"{prefix}{i:05}", "importMode": "create"} for i in range(n)])
-    return start(rest, type="import", inputBlobContainerUri=container, outputBlobContainerUri=CONTAINER + f"/{prefix}")
+def big_import(service, prefix, n):
+    container = upload(service, f"{prefix}-carrier", [{"id": f"{prefix}{i:05}", "importMode": "create"} for i in range(n)])
+    return start(service, type="import", inputBlobContainerUri=container, outputBlobContainerUri=CONTAINER + f"/{prefix}")
 
 
-def in_the_middle(rest, job):
+def in_the_middle(service, job):
     while True:
-        doc = good(rest, "GET", f"/jobs/{job}")
+        doc = good(service, "GET", f"/jobs/{job}")
         if doc["progress"] or doc["status"] == "completed":
             return doc
 
 
-def test_one_at_a_time_and_cancelled(rest):
-    job = big_import(rest, "cancel", 5000)
-    doc = in_the_middle(rest, job)
+def test_one_at_a_time_and_cancelled(service):
+    job = big_import(service, "cancel", 5000)
+    doc = in_the_middle(service, job)
     assert doc["status"] == "running" and doc["progress"] < 100
-    refused(rest.call("POST", "/jobs/create", {"type": "export", "outputBlobContainerUri": CONTAINER}), 403, "JobQuotaExceeded")
-    good(rest, "DELETE", f"/jobs/{job}")
-    assert good(rest, "GET", f"/jobs/{job}")["status"] == "cancelled"
-    (row,), _ = rest.query("SELECT COUNT() AS n FROM devices WHERE STARTSWITH(deviceId, 'cancel0')")
+    refused(service.call("POST", "/jobs/create", {"type": "export", "outputBlobContainerUri": CONTAINER}), 403, "JobQuotaExceeded")
+    good(service, "DELETE", f"/jobs/{job}")
+    assert good(service, "GET", f"/jobs/{job}")["status"] == "cancelled"
+    (row,), _ = service.query("SELECT COUNT() AS n FROM devices WHERE STARTSWITH(deviceId, 'cancel0')")
     assert 0 < row["n"] < 5000
 
 
-def test_kill_in_the_middle(rest, lab):
+def test_kill_in_the_middle(service, lab):
     """An import goes on where it was: each line is done once, so no "create" meets a device that is there already."""
     pid = lab.hub_pid()
-    job = big_import(rest, "kill", 5000)
-    doc = in_the_middle(rest, job)
+    job = big_import(service, "kill", 5000)
+    doc = in_the_middle(service, job)
     os.kill(pid, signal.SIGKILL)
     assert doc["status"] == "running", "it was over before the kill"
     lab.hub("start")
     with lab.inside("hub"):
-        rest.connect()
-    assert ended(rest, job)["status"] == "completed"
-    assert rest.query("SELECT COUNT() AS n FROM devices WHERE STARTSWITH(deviceId, 'kill0')")[0] == [{"n": 5000}]
+        service.connect()
+    assert ended(service, job)["status"] == "completed"
+    assert service.query("SELECT COUNT() AS n FROM devices WHERE STARTSWITH(deviceId, 'kill0')")[0] == [{"n": 5000}]
     assert "kill/importErrors.log" not in lab.exec("hub", "holdfast-hub", "blob", "list").stdout

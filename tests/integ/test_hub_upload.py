@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 
 import hubrest
 import pytest
@@ -35,14 +34,6 @@ def again(lab, c):
 def device(lab, n):
     row = lab.children()[n]
     return row["deviceId"], connect(lab, lab.token(row))
-
-
-@pytest.fixture(scope="module")
-def service(lab):
-    with lab.inside("hub"):
-        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
-    yield rest
-    rest.close()
 
 
 def error_of(data):

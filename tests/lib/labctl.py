@@ -226,6 +226,11 @@ class Lab:
         except Exception as e:
             raise LabFailed(f"{e}; last status: {json.dumps(last)}") from None
 
+    def wait_addresses(self, role):
+        """Until the kernel has looked for duplicates of every address: a browser drops its requests when one becomes valid."""
+        wait_for(f"the addresses of {role}", 20, lambda: not subprocess.run(
+            ["ip", "-n", f"hf-{self.name}-{role}", "-6", "addr", "show", "tentative"], capture_output=True, check=True).stdout)
+
     def wait_uplink(self, state, seconds=20):
         return self.wait_status(f"uplink {state}", lambda s: s.get("uplink") == state, seconds)
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 
+import judge
 from labkit.world import HUB_NAME
 from labctl import REPO
 
@@ -59,3 +60,33 @@ def create_x509(lab, folder, name, ca=False):
     kind = ["x509_ca"] if ca else ["x509_thumbprint", "--ptp", thumb]
     lab.exec("hub", "holdfast-hub", "device", "create", "-d", name, "--am", *kind)
     return {"deviceId": name}, cert
+
+
+# --- what a test asks the hub about its client ---------------------------------------------------------------------
+
+def event_of(lab, before, body):
+    return lab.wait_events("the message", lambda events: next((e for e in events[before:] if judge.body_of(e) == body), None))
+
+
+def twin(service, ident):
+    status, _, doc = service.call("GET", f"/twins/{ident}")
+    assert status == 200
+    return doc
+
+
+def desire(service, ident, patch):
+    status, _, doc = service.call("PATCH", f"/twins/{ident}", {"properties": {"desired": patch}}, {"If-Match": "*"})
+    assert status == 200, doc
+    return doc["properties"]["desired"]["$version"]
+
+
+def call(service, ident, name, payload):
+    """The SDK does not tell when its subscription is granted: the hub waits for it."""
+    status, _, doc = service.call("POST", f"/twins/{ident}/methods", {
+        "methodName": name, "payload": payload, "responseTimeoutInSeconds": 10, "connectTimeoutInSeconds": 10})
+    assert status == 200, doc
+    return doc
+
+
+def since(lab, name):
+    return {c["id"]: c["connectedAt"] for c in lab.hub_ctl("clients.list")}.get(name)

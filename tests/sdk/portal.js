@@ -9,18 +9,6 @@ const readline = require('readline');
 const {chromium} = require('playwright-core');
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
-// Chromium gives up a request when an address of the machine changes, as it does while a namespace is being made beside it; its own
-// error page may then interrupt the next try.
-async function visit(target) {
-	for (let left = 5; ; left--) {
-		try {
-			return await page.goto(target);
-		} catch (e) {
-			if (left === 0 || !/ERR_NETWORK_CHANGED|chrome-error:/.test(e.message)) throw e;
-		}
-	}
-}
-
 const [url, shots] = process.argv.slice(2);
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
 	'--disable-component-update', '--disable-sync'];
@@ -55,7 +43,7 @@ async function open(hash, title) {
 		await page.reload();
 	} else {
 		await page.evaluate(() => document.querySelector('main')?.firstElementChild?.setAttribute('data-old', ''));
-		await visit(target);
+		await page.goto(target);
 		await page.waitForFunction(() => !document.querySelector('[data-old]'));
 	}
 	if (title)
@@ -121,7 +109,7 @@ function behindItsBack(method, path, body) {
 }
 
 async function signin(credential) {
-	await visit(url);
+	await page.goto(url);
 	await field('Service connection string or portal key').fill(credential);
 	await button('Sign in').click();
 	await heading('Overview').waitFor();
@@ -150,7 +138,7 @@ const commands = {
 	},
 
 	async wrongKeys({credentials}) {
-		await visit(url);
+		await page.goto(url);
 		await settled();
 		await audit('sign-in');
 		const texts = [];
@@ -173,7 +161,7 @@ const commands = {
 	async signout() {
 		await button('Sign out').click();
 		await heading('Sign in to holdfast-hub').waitFor();
-		await visit(`${url}#/devices`);
+		await page.goto(`${url}#/devices`);
 		await heading('Sign in to holdfast-hub').waitFor();
 	},
 
@@ -609,7 +597,7 @@ const commands = {
 
 	// The session ends while a page is open: what the page asks by itself, over and over, is no use of it.
 	async expires({hash}) {
-		await visit(`${url}#${hash}`);
+		await page.goto(`${url}#${hash}`);
 		await heading('Sign in to holdfast-hub').waitFor();
 	},
 };
