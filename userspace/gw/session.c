@@ -112,64 +112,33 @@ static bool handle(struct hf_session *s, const struct hf_mqtt_packet *p)
 	return true;
 }
 
-/* Handles whole packets at the front of `in`; returns the bytes done with. */
-static size_t parse(struct hf_session *s, struct hf_span in)
+static enum hf_mqtt_next on_packet(void *arg, const struct hf_mqtt_packet *p)
 {
-	size_t used = 0, need = 0, max = s->state == HF_S_CONNECT ? PACKET_MAX_CONNECT : PACKET_MAX;
-	struct hf_mqtt_packet p;
-	const char *reason = NULL;
-	int err;
+	struct hf_session *s = arg;
 
-	s->need = 0;
-	while (used < in.len && !ended(s) && !waiting(s)) {
-		err = hf_mqtt_decode(hf_span_skip(in, used), max, true, &p, &need, &reason);
-		if (err == HF_EMORE) {
-			s->need = need;
-			break;
-		}
-		if (err) {
-			hf_session_end(s, err == HF_ELIMIT ? HF_END_OVERSIZE : HF_END_MALFORMED, reason);
-			break;
-		}
-		if (!handle(s, &p))
-			break;
-		used += p.size;
-		max = PACKET_MAX;
-	}
-	return used;
+	if (!handle(s, p))
+		return HF_MQTT_HOLD_AGAIN;
+	s->stream.max_packet = PACKET_MAX;	/* it passed CONNECT, or ended */
+	return ended(s) ? HF_MQTT_END : waiting(s) ? HF_MQTT_HOLD : HF_MQTT_NEXT;
 }
 
-static void parse_kept(struct hf_session *s)
+static void check_stream(struct hf_session *s, int err, const char *reason)
 {
-	if (hf_buf_len(&s->in) >= s->need)
-		hf_buf_consume(&s->in, parse(s, hf_buf_span(&s->in)));
-	if (!hf_buf_len(&s->in))
-		hf_buf_fini(&s->in);
+	if (err)
+		hf_session_end(s, err == HF_ELIMIT ? HF_END_OVERSIZE : err == -ENOMEM ? HF_END_NO_MEMORY : HF_END_MALFORMED,
+			       reason);
 }
 
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct hf_session *s = arg;
+	const char *reason = NULL;
 
 	(void)c;
 	if (ended(s))
 		return;
 	s->last_rx_ms = hf_loop_now_ms(s->w->loop);
-	if (!waiting(s) && !hf_buf_len(&s->in))
-		in = hf_span_skip(in, parse(s, in));
-	if (ended(s))
-		return;
-	if (in.len) {
-		bool first = !hf_buf_len(&s->in);
-
-		hf_buf_put_span(&s->in, in);
-		if (s->in.err) {
-			hf_session_end(s, HF_END_NO_MEMORY, "input buffer");
-			return;
-		}
-		if (!first && !waiting(s))
-			parse_kept(s);
-	}
+	check_stream(s, hf_mqtt_stream_feed(&s->stream, in, on_packet, s, &reason), reason);
 	if (waiting(s) && s->conn)
 		hf_conn_pause(s->conn);
 }
@@ -177,12 +146,12 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 static void on_wake(void *arg)
 {
 	struct hf_session *s = arg;
+	const char *reason = NULL;
 
 	if (ended(s) || waiting(s))
 		return;
 	s->last_rx_ms = hf_loop_now_ms(s->w->loop);
-	s->need = 0;
-	parse_kept(s);
+	check_stream(s, hf_mqtt_stream_resume(&s->stream, on_packet, s, &reason), reason);
 	if (!ended(s) && !waiting(s) && !s->stopping && !s->release)
 		hf_conn_resume(s->conn);
 }
@@ -237,7 +206,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	hf_metric_add(HF_M_CONN_OPEN, -1);
 	hf_task_cancel(&s->task);
 	hf_list_del(&s->blocked);
-	hf_buf_fini(&s->in);
+	hf_mqtt_stream_reset(&s->stream);
 	hf_session_fail_downs(s);
 	hf_session_detach_twins(s);
 	if (s->ticket && !s->claimed) {		/* on its way; whoever gets it sees that we are gone */
@@ -286,7 +255,7 @@ void hf_session_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	}
 	s->w = w;
 	s->sid = (uint64_t)w->index << 48 | w->next_sid++;
-	s->in = HF_BUF_INIT(IN_CAP);
+	hf_mqtt_stream_init(&s->stream, true, PACKET_MAX_CONNECT, IN_CAP);
 	s->since_ms = s->last_rx_ms = hf_loop_now_ms(w->loop);
 	hf_list_init(&s->blocked);
 	hf_list_init(&s->down_wait);

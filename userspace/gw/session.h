@@ -3,7 +3,7 @@
  * Lives and dies on one worker. */
 #pragma once
 #include "gw/worker.h"
-#include "mqtt/mqtt_codec.h"
+#include "mqtt/mqtt_stream.h"
 
 enum hf_session_state { HF_S_HANDSHAKE, HF_S_CONNECT, HF_S_CLAIMING, HF_S_UP, HF_S_CLOSING, HF_S_DEAD };
 
@@ -60,8 +60,7 @@ struct hf_session {
 	struct hf_worker *w;
 	struct hf_conn *conn;		/* NULL once closed */
 	struct hf_task task;		/* goes on parsing after a block */
-	struct hf_buf in;		/* partial packet, or what waits behind a block */
-	size_t need;			/* bytes wanted before decoding is worth while */
+	struct hf_mqtt_stream stream;
 	char *ident;			/* "dev" or "dev/mod"; NULL before CONNECT was understood */
 	uint16_t device_len;
 	uint16_t keep_alive_s, next_packet_id;

@@ -37,7 +37,7 @@ struct hf_hub_session *hf_hub_session_get(struct hf_upstream *up, const char *id
 	s->up = up;
 	s->backoff.max_ms = 60000;
 	hf_list_init(&s->wait);
-	s->in = HF_BUF_INIT(MAX_PACKET + 65536);
+	hf_mqtt_stream_init(&s->stream, false, MAX_PACKET, MAX_PACKET + 65536);
 	snprintf(s->ident, sizeof s->ident, "%s", ident);
 	if (hf_map_put(up->sessions, hf_span_str(ident), s) != 0) {
 		free(s);
@@ -132,50 +132,29 @@ static void on_ready(void *arg, struct hf_conn *c)
 	put_connect(sc->session, token);
 }
 
+static enum hf_mqtt_next on_packet(void *arg, const struct hf_mqtt_packet *pkt)
+{
+	struct session_conn *sc = arg;
+
+	hf_hub_session_packet(sc->session, pkt);
+	return sc->session ? HF_MQTT_NEXT : HF_MQTT_END;	/* NULL: it dropped this connection */
+}
+
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct session_conn *sc = arg;
 	struct hf_hub_session *s = sc->session;
-	struct hf_span rest = in;
-	bool buffered;
-	size_t total;
+	const char *reason = NULL;
+	int r;
 
 	(void)c;
 	if (!s)
 		return;
 	s->last_in_ms = hf_loop_now_ms(s->up->loop);
 	s->ping_sent_ms = 0;
-	buffered = hf_buf_len(&s->in) > 0;
-	if (buffered) {
-		hf_buf_put_span(&s->in, in);
-		rest = hf_buf_span(&s->in);
-	}
-	total = rest.len;
-	while (rest.len && sc->session && !s->in.err) {
-		struct hf_mqtt_packet pkt;
-		const char *reason = "malformed packet";
-		size_t need;
-		int r = hf_mqtt_decode(rest, MAX_PACKET, false, &pkt, &need, &reason);
-
-		if (r == HF_EMORE)
-			break;
-		if (r != 0) {
-			hf_hub_session_drop(s, HF_EPROTO, reason);
-			return;
-		}
-		hf_hub_session_packet(s, &pkt);
-		rest = hf_span_skip(rest, pkt.size);
-	}
-	if (!sc->session)
-		return;
-	if (buffered) {
-		hf_buf_consume(&s->in, total - rest.len);
-		hf_buf_shrink(&s->in);
-	} else if (rest.len) {
-		hf_buf_put_span(&s->in, rest);
-	}
-	if (s->in.err)
-		hf_hub_session_drop(s, HF_ELIMIT, "packet too large");
+	r = hf_mqtt_stream_feed(&s->stream, in, on_packet, sc, &reason);
+	if (r != 0)
+		hf_hub_session_drop(s, r, reason);
 }
 
 static void on_drained(void *arg, struct hf_conn *c)
@@ -223,7 +202,7 @@ int hf_hub_session_connect(struct hf_hub_session *s, const struct hf_address *ad
 	s->generation++;
 	s->connect_ms = s->last_in_ms = s->last_used_ms = hf_loop_now_ms(up->loop);
 	up->n_connecting++;
-	hf_buf_reset(&s->in);
+	hf_mqtt_stream_reset(&s->stream);
 	return 0;
 }
 
@@ -240,8 +219,7 @@ static void session_closed(struct hf_hub_session *s, int err, const char *why, b
 	s->state = SESSION_IDLE;
 	s->n_flight = 0;
 	s->ping_sent_ms = 0;
-	hf_buf_reset(&s->in);
-	hf_buf_shrink(&s->in);
+	hf_mqtt_stream_reset(&s->stream);
 	if (was == SESSION_UP && s->child) {
 		if (by_hub && err == 0)
 			hf_pump_closed_by_hub(up->pump, s->child);
@@ -456,7 +434,7 @@ void hf_hub_session_free_all(struct hf_upstream *up)
 	while (up->sessions && hf_map_next(up->sessions, &pos, &key, &v)) {
 		struct hf_hub_session *s = v;
 
-		hf_buf_fini(&s->in);
+		hf_mqtt_stream_reset(&s->stream);
 		free(s->client_type);
 		free(s->model_id);
 		free(s);

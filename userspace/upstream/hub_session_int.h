@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* upstream/hub_session_int.h - a hub session from inside: hub_session.c (connection), hub_packets.c (MQTT). */
 #pragma once
+#include "mqtt/mqtt_stream.h"
 #include "upstream/up_int.h"
 
 enum session_state { SESSION_IDLE, SESSION_CONNECTING, SESSION_UP };
@@ -15,7 +16,7 @@ struct hf_hub_session {
 	enum session_state state;
 	struct session_conn *conn;
 	unsigned generation;		/* of the connection */
-	struct hf_buf in;		/* a partial packet */
+	struct hf_mqtt_stream stream;
 	uint32_t child;			/* pump number, 0 = nothing stored yet */
 	struct { uint16_t id; uint64_t seq; } flight[HF_PUMP_WINDOW];
 	unsigned n_flight;

@@ -7,7 +7,7 @@
 #include "hub/fault/fault_run.h"
 #include "hub/metrics.h"
 #include "hub/fault/throttle.h"
-#include "mqtt/mqtt_codec.h"
+#include "mqtt/mqtt_stream.h"
 
 #define HUB_DEV_CONNECT_LIMIT_MS 30000
 #define HUB_DEV_KEEPALIVE_CAP_MS 1767000	/* iothub-protocol 1.11 */
@@ -41,11 +41,11 @@ struct hub_session {
 	struct hf_list node;
 	struct hub_dev *dev;
 	struct hf_conn *conn;
-	struct hf_buf in;		/* a partial packet */
+	struct hf_mqtt_stream stream;
 	char id[HF_IDENT_MAX + 1];	/* "" before CONNECT */
 	char *generation;		/* of the identity that logged in: who has its id later is somebody else */
 	bool connected, clean, closing, graceful, is_ws;
-	bool waits;			/* the packet at the front of `in` was put off */
+	bool waits;			/* the next packet was put off */
 	bool passed;			/* it goes on: limits and fault rules were asked */
 	bool mute;			/* CONNECT hangs: whatever comes is ignored */
 	unsigned subs;

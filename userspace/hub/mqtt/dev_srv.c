@@ -26,69 +26,48 @@ void hub_dev_drop(struct hub_session *s, enum hub_metric metric, const char *why
 	hub_dev_end(s, why);
 }
 
-/* Handles the packets at the front of `in`; returns how much was used. What is left is a part of a packet, or waits. */
-static size_t handle(struct hub_session *s, struct hf_span in)
+static enum hf_mqtt_next on_packet(void *arg, const struct hf_mqtt_packet *pkt)
 {
-	struct hf_span rest = in;
+	struct hub_session *s = arg;
+	int r = hub_dev_packet(s, pkt);
 
-	while (rest.len && !s->closing) {
-		struct hf_mqtt_packet pkt;
-		const char *reason = "malformed";
-		size_t need;
-		int r = hf_mqtt_decode(rest, HUB_DEV_MAX_PACKET, true, &pkt, &need, &reason);
-
-		if (r == HF_EMORE)
-			break;
-		if (r != 0) {
-			hub_dev_drop(s, r == HF_ELIMIT ? HUB_M_OVERSIZE : HUB_M_MALFORMED, reason);
-			break;
-		}
-		r = hub_dev_packet(s, &pkt);
-		s->passed = false;
-		if (r == HUB_DEV_PUT_OFF) {
-			s->waits = true;
-			hf_conn_pause(s->conn);
-		}
-		if (r == HUB_DEV_PUT_OFF || r == HUB_DEV_CLOSED)
-			break;
-		rest = hf_span_skip(rest, pkt.size);
-	}
-	return in.len - rest.len;
+	s->passed = false;
+	if (r == HUB_DEV_CLOSED || s->closing)
+		return HF_MQTT_END;
+	if (r != HUB_DEV_PUT_OFF)
+		return HF_MQTT_NEXT;
+	s->waits = true;
+	hf_conn_pause(s->conn);
+	return HF_MQTT_HOLD_AGAIN;
 }
 
-static void handle_buffered(struct hub_session *s)
+static void check_stream(struct hub_session *s, int err, const char *reason)
 {
-	hf_buf_consume(&s->in, handle(s, hf_buf_span(&s->in)));
-	hf_buf_shrink(&s->in);
+	if (err)
+		hub_dev_drop(s, err == HF_EPROTO ? HUB_M_MALFORMED : HUB_M_OVERSIZE, reason);
 }
 
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 {
 	struct hub_session *s = arg;
-	bool buffered = hf_buf_len(&s->in) > 0;
+	const char *reason = NULL;
 
 	(void)c;
 	if (s->closing || s->mute)
 		return;
 	s->last_in_ms = hf_loop_now_ms(s->dev->loop);
-	if (!buffered)
-		in = hf_span_skip(in, handle(s, in));
-	if (s->closing || in.len == 0)
-		return;
-	hf_buf_put_span(&s->in, in);
-	if (s->in.err)
-		hub_dev_drop(s, HUB_M_OVERSIZE, "packet too large");
-	else if (buffered && !s->waits)
-		handle_buffered(s);
+	check_stream(s, hf_mqtt_stream_feed(&s->stream, in, on_packet, s, &reason), reason);
 }
 
 void hub_dev_go_on(struct hub_session *s)
 {
+	const char *reason = NULL;
+
 	s->waits = false;
 	s->passed = true;
 	s->last_in_ms = hf_loop_now_ms(s->dev->loop);
 	hf_conn_resume(s->conn);
-	handle_buffered(s);
+	check_stream(s, hf_mqtt_stream_resume(&s->stream, on_packet, s, &reason), reason);
 }
 
 static void session_free(struct hub_session *s)
@@ -101,7 +80,7 @@ static void session_free(struct hub_session *s)
 	free(s->client.auth_chain);
 	free(s->generation);
 	hf_buf_fini(&s->will_body);
-	hf_buf_fini(&s->in);
+	hf_mqtt_stream_reset(&s->stream);
 	json_decref(s->filters);
 	hf_list_del(&s->node);
 	free(s);
@@ -141,7 +120,7 @@ static struct hub_session *session_new(struct hub_dev *d)
 	if (!s)
 		return NULL;
 	s->dev = d;
-	s->in = HF_BUF_INIT(HUB_DEV_MAX_PACKET + 65536);
+	hf_mqtt_stream_init(&s->stream, true, HUB_DEV_MAX_PACKET, HUB_DEV_MAX_PACKET + 65536);
 	s->will_body = HF_BUF_INIT(HF_MSG_MAX_SIZE);
 	s->answers = HF_BUF_INIT(HUB_DEV_OUT_CAP);
 	hub_hold_init(&s->hold, d->loop, hub_model_faults(d->model));
