@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Property bags of topics: what is taken is canonical, and canonical text stays as it is. */
 #include "core/util.h"
+#include "dialect/bag.h"
 #include "fuzz.h"
 
 #include <string.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Batches of the HTTPS device API, and their properties on the way back into headers. */
 #include "fuzz.h"
-#include "hub/rest/batch.h"
-#include "hub/model/props.h"
+#include "dialect/bag.h"
+#include "dialect/bag_http.h"
+#include "dialect/batch.h"
 
 #include <holdfast/err.h>
 
@@ -12,7 +13,7 @@ static void check_headers(struct hf_span bag)
 	struct hf_buf out = HF_BUF_INIT(8 << 20);
 	struct hf_span text, line;
 
-	hub_prop_headers(bag, &out);
+	hf_bag_http_headers(bag, &out);
 	FUZZ_CHECK(!out.err);
 	for (text = hf_buf_span(&out); text.len;) {
 		hf_span_cut(&text, '\n', &line);
@@ -25,9 +26,9 @@ static void check_headers(struct hf_span bag)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct hub_batch batch;
+	struct hf_batch batch;
 	const char *why = NULL;
-	int r = hub_batch_parse(hf_span(data, size), &batch, &why);
+	int r = hf_batch_parse(hf_span(data, size), &batch, &why);
 
 	if (r != 0) {
 		FUZZ_CHECK((r == HF_EINVALID && why) || r == HF_ELIMIT);
@@ -43,6 +44,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		hf_buf_fini(&again);
 		check_headers(batch.parts[i].bag);
 	}
-	hub_batch_fini(&batch);
+	hf_batch_fini(&batch);
 	return 0;
 }

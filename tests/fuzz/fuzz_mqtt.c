@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* MQTT packets and what the hub reads in them. First byte: 1 = sent by a client. */
 #include "fuzz.h"
+#include "dialect/topic.h"
+#include "dialect/user.h"
 #include "mqtt/mqtt_codec.h"
 
 #include <holdfast/err.h>

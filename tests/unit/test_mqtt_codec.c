@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Packets byte by byte: what is accepted, what is refused, truncation at every length, round trips, topics. */
 #include "core/util.h"
+#include "dialect/bag.h"
+#include "dialect/topic.h"
+#include "dialect/user.h"
 #include "mqtt/mqtt_codec.h"
-#include "msg/msg.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>

@@ -2,6 +2,8 @@
 /* gw/session.h - one MQTT connection of a child, from accept to its last answered append. Private to gw/.
  * Lives and dies on one worker. */
 #pragma once
+#include "dialect/bag.h"
+#include "dialect/topic.h"
 #include "gw/worker.h"
 #include "mqtt/mqtt_stream.h"
 
@@ -141,7 +143,6 @@ void hf_session_unsubscribe(struct hf_session *s, uint16_t packet_id, struct hf_
 unsigned hf_session_sub_bits(const struct hf_session *s);
 
 /* session_twin.c */
-struct hf_topic;
 void hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p);
 void hf_session_detach_twins(struct hf_session *s);
 

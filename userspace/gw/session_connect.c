@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
+#include "dialect/user.h"
 #include "gw/session.h"
 #include <errno.h>
 #include <holdfast/err.h>

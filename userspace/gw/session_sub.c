@@ -30,7 +30,7 @@ unsigned hf_session_sub_bits(const struct hf_session *s)
 	unsigned bits = 0;
 
 	while (hf_subs_next(s->subs, &pos, &filter, &qos))
-		bits |= hf_subs_kind(filter, hf_session_device(s), hf_session_module(s));
+		bits |= hf_filter_kind(filter, hf_session_device(s), hf_session_module(s));
 	return bits;
 }
 
@@ -171,7 +171,7 @@ void hf_session_subscribe(struct hf_session *s, uint16_t packet_id, struct hf_sp
 			return;
 		}
 		err = HF_EUNSUPPORTED;
-		if (hf_subs_kind(filter, hf_session_device(s), hf_session_module(s)))
+		if (hf_filter_kind(filter, hf_session_device(s), hf_session_module(s)))
 			err = change(job, filter, hf_min(qos, (uint8_t)1));
 		if (err == -ENOMEM) {
 			give_up(s, job, HF_END_NO_MEMORY, "subscription");

@@ -2,7 +2,6 @@
 /* gw/subs.c - filter sets (iothub-protocol 1.12, edgehub-behaviour 2.3.3 and 2.8). */
 #include "gw/subs.h"
 #include "mqtt/mqtt_codec.h"
-#include "upstream/upstream.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdlib.h>
@@ -134,34 +133,4 @@ int hf_subs_match(const struct hf_subs *s, struct hf_span topic)
 		if (q > best && hf_mqtt_match(f, topic))
 			best = q;
 	return best;
-}
-
-/* Takes `text` off the front of *rest if it is there. */
-static bool eat(struct hf_span *rest, struct hf_span text)
-{
-	if (rest->len < text.len || memcmp(rest->ptr, text.ptr, text.len) != 0)
-		return false;
-	*rest = hf_span(rest->ptr + text.len, rest->len - text.len);
-	return true;
-}
-
-unsigned hf_subs_kind(struct hf_span filter, struct hf_span device, struct hf_span module)
-{
-	struct hf_span rest = filter;
-
-	if (!hf_mqtt_filter_ok(filter))
-		return 0;
-	if (hf_span_starts(filter, "$iothub/methods/POST/"))
-		return HF_SUB_METHODS;
-	if (hf_span_starts(filter, "$iothub/twin/PATCH/properties/desired/"))
-		return HF_SUB_DESIRED;
-	if (hf_span_is(filter, "$iothub/twin/res/#"))
-		return HF_SUB_TWIN_RES;
-	if (!eat(&rest, hf_span_str("devices/")) || !eat(&rest, device))
-		return 0;
-	if (!module.len)
-		return hf_span_is(rest, "/messages/devicebound/#") ? HF_SUB_C2D : 0;
-	if (!eat(&rest, hf_span_str("/modules/")) || !eat(&rest, module))
-		return 0;
-	return hf_span_is(rest, "/#") || hf_span_starts(rest, "/inputs/") ? HF_SUB_INPUTS : 0;
 }

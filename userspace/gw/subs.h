@@ -20,5 +20,3 @@ bool hf_subs_next(const struct hf_subs *s, size_t *pos, struct hf_span *ret_filt
 int hf_subs_with(const struct hf_subs *base, struct hf_span filter, int qos, struct hf_subs **ret_subs);
 /* Highest QoS of a filter that matches the topic, -1 when none does. */
 int hf_subs_match(const struct hf_subs *s, struct hf_span topic);
-/* What a filter of this identity is for: one of HF_SUB_* (upstream.h), 0 = nothing the gateway serves. */
-unsigned hf_subs_kind(struct hf_span filter, struct hf_span device, struct hf_span module);

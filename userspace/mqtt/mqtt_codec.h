@@ -62,35 +62,7 @@ void hf_mqtt_put_empty(struct hf_buf *b, enum hf_mqtt_type type);	/* PINGREQ PIN
 /* Size of a PUBLISH as it would be encoded. */
 size_t hf_mqtt_publish_size(uint8_t qos, size_t topic_len, size_t body_len);
 
-/* mqtt/mqtt_topic.c - filters and IoT Hub topics. */
+/* mqtt/mqtt_topic.c - topic names and filters. */
 bool hf_mqtt_filter_ok(struct hf_span filter);		/* 4.7.1 */
 bool hf_mqtt_topic_ok(struct hf_span topic);		/* no wildcards, UTF-8, 1..65535 */
 bool hf_mqtt_match(struct hf_span filter, struct hf_span topic);	/* 4.7.2: '$' rule applies */
-
-enum hf_topic_kind {
-	HF_TOPIC_BAD,		/* nothing the hub knows */
-	HF_TOPIC_EVENTS,	/* devices/D[/modules/M]/messages/events/[bag][/] ; rest = bag */
-	HF_TOPIC_TWIN_GET,	/* $iothub/twin/GET/?$rid=.. ; rest = query */
-	HF_TOPIC_TWIN_PATCH,	/* $iothub/twin/PATCH/properties/reported/?$rid=.. */
-	HF_TOPIC_METHOD_RES,	/* $iothub/methods/res/{status}/?$rid=.. ; status set */
-};
-struct hf_topic {
-	enum hf_topic_kind kind;
-	struct hf_span device, module, rest, rid;	/* module empty for devices; rid raw text, may be empty */
-	int64_t version;	/* $version= of a twin request, -1 when absent */
-	int32_t status;
-};
-/* Classifies a client's PUBLISH topic (iothub-protocol 1.12). Bag not yet checked. */
-void hf_topic_parse(struct hf_span topic, struct hf_topic *ret_topic);
-/* Value of name= in the query of a topic, "?$rid=1&$version=2"; raw, empty when absent. */
-struct hf_span hf_topic_query(struct hf_span query, const char *name);
-
-/* User name of CONNECT, iothub-protocol 1.1 / edgehub-behaviour 2.3.1. Parts borrow from `user`; property
- * values are percent-decoded into out (auth_chain, device_client_type, model_id appended one after another).
- * HF_EPROTO with reason. */
-struct hf_mqtt_user {
-	struct hf_span host, device, module;
-	bool has_api_version;
-	char auth_chain[1024], model_id[256], client_type[256];	/* truncation = HF_ELIMIT for the first two */
-};
-int hf_mqtt_user_parse(struct hf_span user, struct hf_mqtt_user *ret_user, const char **ret_reason);

@@ -34,12 +34,3 @@ static inline struct hf_span hf_msg_body(const struct hf_msg *m)
 {
 	return hf_span(m->data + m->from_len + m->props_len, m->body_len);
 }
-
-/* Checks and canonicalises a property bag from a topic into out (appends). Strips one leading '?' and one
- * trailing '/'. Refuses (HF_EPROTO): broken %-escape, bytes that decode to invalid UTF-8, empty key, empty
- * pair ("a=1&&b"), second '=' in a pair. extra: text appended as one more pair ("mqtt-retain=true") or NULL. */
-int hf_bag_canonical(struct hf_span bag, const char *extra, struct hf_buf *out);
-/* Walks a canonical bag: decoded key and value appended to *key, *value (both reset first); has_value false
- * for a key without '='. Returns false at the end. */
-struct hf_bag_iter { struct hf_span rest; };
-bool hf_bag_next(struct hf_bag_iter *it, struct hf_buf *key, struct hf_buf *value, bool *has_value);

@@ -2,6 +2,7 @@
 /* upstream/up_int.h - shared inside upstream/. Everything belongs to the upstream thread unless marked. */
 #pragma once
 #include "core/map.h"
+#include "dialect/topic.h"
 #include "http/http.h"
 #include "kern/nl.h"
 #include "mqtt/mqtt_codec.h"

@@ -49,8 +49,7 @@ int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store
 void hf_upstream_destroy(struct hf_upstream **up);	/* closes sessions, joins; blocks up to 5 s */
 
 /* --- from workers (any thread) ---------------------------------------------------------------------- */
-enum { HF_SUB_METHODS = 1, HF_SUB_DESIRED = 2, HF_SUB_TWIN_RES = 4, HF_SUB_C2D = 8, HF_SUB_INPUTS = 16 };
-/* The child's presence: connected with these subscriptions (0.. as above), or gone. Copies ident. */
+/* The child's presence: connected with these subscriptions (HF_SUB_*, dialect/topic.h), or gone. Copies ident. */
 void hf_upstream_presence(struct hf_upstream *up, const char *ident, bool connected, unsigned subs,
 			  const char *client_type, const char *model_id);
 /* Twin GET / reported PATCH of a child. Online it is passed through; offline it is answered from the local

@@ -14,7 +14,7 @@
 struct parts {
 	struct hf_amqp_codec *codec;
 	struct hf_buf mem;
-	struct hub_event_part *at;
+	struct hf_batch_part *at;
 	size_t n, cap;
 };
 
@@ -26,7 +26,7 @@ static void parts_fini(struct parts *p)
 
 static int add(struct parts *p, const struct hf_amqp_msg *msg)
 {
-	struct hub_event_part *part;
+	struct hf_batch_part *part;
 	struct hf_span body;
 	size_t from = hf_buf_len(&p->mem);
 	int r = hub_amqp_body(msg, &body);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Reading stored telemetry: in place for the Event Hubs endpoint, as JSON for everybody else. */
 #include "core/util.h"
+#include "dialect/bag.h"
 #include "hub/model/model_int.h"
 
 #include <errno.h>

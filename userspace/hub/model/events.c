@@ -207,9 +207,9 @@ int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const c
 }
 
 int hub_event_append_all(struct hub_model *m, const struct hub_ident *ident, const char *auth_type,
-			 const struct hub_event_part *parts, size_t n, const char *message_source)
+			 const struct hf_batch_part *parts, size_t n, const char *message_source)
 {
-	size_t bytes = n > 1 ? n * HUB_BATCH_COST : 0;
+	size_t bytes = n > 1 ? n * HF_BATCH_COST : 0;
 	int r;
 
 	for (size_t i = 0; i < n; i++)

@@ -7,6 +7,7 @@
 #pragma once
 #include "core/buf.h"
 #include "core/list.h"
+#include "dialect/batch.h"
 #include "loop/loop.h"
 #include "msg/msg.h"
 #include <jansson.h>
@@ -101,11 +102,9 @@ void hub_on_desired(struct hub_model *m, void (*fn)(void *arg, const char *id, c
  * number through ret_seq. auth_type: "sas", "policy" (token of a policy) or "x509". Acknowledge only after hub_commit_wait. HF_EFULL, HF_ELIMIT. */
 int hub_event_append(struct hub_model *m, const struct hub_ident *ident, const char *auth_type, struct hf_span bag,
 		     struct hf_span body, const char *message_source, uint64_t *ret_seq);
-#define HUB_BATCH_COST 32	/* what each of several messages counts beside its bytes: so those of nothing have an end too */
 /* All of them or none, in one transaction; together at most 256 KiB. */
-struct hub_event_part { struct hf_span bag, body; };
 int hub_event_append_all(struct hub_model *m, const struct hub_ident *ident, const char *auth_type,
-			 const struct hub_event_part *parts, size_t n, const char *message_source);
+			 const struct hf_batch_part *parts, size_t n, const char *message_source);
 /* One stored event as the JSON object of `holdfast-hub events --json`; NULL at the end. *seq in: first wanted,
  * out: the one found. Committed events only. */
 json_t *hub_event_get(struct hub_model *m, uint64_t *seq);

@@ -7,24 +7,10 @@
 
 unsigned hub_dev_filter_bits(const struct hub_session *s, struct hf_span filter)
 {
-	const char *slash = strchr(s->id, '/');
-	char own[HF_IDENT_MAX + 64];
+	struct hf_span device, module = hf_span_str(s->id);
 
-	if (hf_span_is(filter, "$iothub/twin/res/#"))
-		return HUB_SUB_TWIN_RES;
-	if (hf_span_is(filter, "$iothub/twin/PATCH/properties/desired/#"))
-		return HUB_SUB_DESIRED;
-	if (hf_span_starts(filter, "$iothub/methods/POST/") && filter.ptr[filter.len - 1] == '#')
-		return HUB_SUB_METHODS;
-	if (!slash) {
-		snprintf(own, sizeof own, "devices/%s/messages/devicebound/#", s->id);
-		return hf_span_is(filter, own) ? HUB_SUB_C2D : 0;
-	}
-	snprintf(own, sizeof own, "devices/%.*s/modules/%s/inputs/#", (int)(slash - s->id), s->id, slash + 1);
-	if (hf_span_is(filter, own))
-		return HUB_SUB_INPUTS;
-	snprintf(own, sizeof own, "devices/%.*s/modules/%s/#", (int)(slash - s->id), s->id, slash + 1);
-	return hf_span_is(filter, own) ? HUB_SUB_INPUTS : 0;
+	hf_span_cut(&module, '/', &device);
+	return hf_filter_kind(filter, device, module);
 }
 
 static void publish(struct hub_session *s, uint8_t qos, bool dup, uint16_t id, struct hf_span topic, struct hf_span bag,
@@ -59,7 +45,7 @@ static void send_method(void *arg, const char *name, const char *rid, struct hf_
 
 void hub_dev_subs_changed(struct hub_session *s)
 {
-	bool want = s->subs & HUB_SUB_METHODS;
+	bool want = s->subs & HF_SUB_METHODS;
 
 	if (want && !s->sink_on) {
 		s->sink = (struct hub_method_sink){ .id = s->id, .send = send_method, .arg = s };
@@ -68,7 +54,7 @@ void hub_dev_subs_changed(struct hub_session *s)
 		hub_method_sink_remove(s->dev->model, &s->sink);
 	}
 	s->sink_on = want;
-	if (s->subs & HUB_SUB_C2D)
+	if (s->subs & HF_SUB_C2D)
 		hub_dev_c2d_pump(s);
 }
 
@@ -78,7 +64,7 @@ void hub_dev_on_desired(void *arg, const char *id, const json_t *patch, int64_t 
 	struct hub_session *s = hf_map_get(d->by_id, hf_span_str(id));
 	char topic[96];
 
-	if (!s || s->closing || !(s->subs & HUB_SUB_DESIRED))
+	if (!s || s->closing || !(s->subs & HF_SUB_DESIRED))
 		return;
 	hf_autofree char *body = json_dumps(patch, JSON_COMPACT);
 
@@ -122,7 +108,7 @@ void hub_dev_c2d_pump(struct hub_session *s)
 	const struct hub_c2d *m;
 	char topic[HF_IDENT_MAX + 64];
 
-	if (!(s->subs & HUB_SUB_C2D) || s->closing || s->subs_changed)
+	if (!(s->subs & HF_SUB_C2D) || s->closing || s->subs_changed)
 		return;		/* the last: CONNACK or SUBACK go first */
 	snprintf(topic, sizeof topic, "devices/%s/messages/devicebound/", s->id);
 	while (has_room(s) && hub_c2d_receive(s->dev->model, s->id, s, 0, &m) == 0) {

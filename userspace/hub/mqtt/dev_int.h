@@ -2,6 +2,8 @@
 /* hub/mqtt/dev_int.h - shared inside the MQTT head only. */
 #pragma once
 #include "core/map.h"
+#include "dialect/topic.h"
+#include "dialect/user.h"
 #include "hub/model/clients.h"
 #include "hub/mqtt/dev.h"
 #include "hub/fault/fault_run.h"
@@ -14,8 +16,6 @@
 #define HUB_DEV_MAX_PACKET (HF_MSG_MAX_SIZE + 66 * 1024)
 #define HUB_DEV_C2D_WINDOW 50
 #define HUB_DEV_OUT_CAP ((size_t)8 << 20)	/* a window of the largest messages, and answers */
-
-enum { HUB_SUB_C2D = 1, HUB_SUB_METHODS = 2, HUB_SUB_TWIN_RES = 4, HUB_SUB_DESIRED = 8, HUB_SUB_INPUTS = 16 };
 
 struct hub_dev {
 	struct hf_loop *loop;
@@ -48,7 +48,7 @@ struct hub_session {
 	bool waits;			/* the next packet was put off */
 	bool passed;			/* it goes on: limits and fault rules were asked */
 	bool mute;			/* CONNECT hangs: whatever comes is ignored */
-	unsigned subs;
+	unsigned subs;			/* HF_SUB_* */
 	uint8_t c2d_qos;
 	json_t *filters;		/* filter -> qos */
 	uint64_t connected_ms, last_in_ms, keepalive_ms;
@@ -91,7 +91,7 @@ int hub_dev_twin(struct hub_session *s, const struct hf_topic *t, struct hf_span
 /* dev_down.c */
 void hub_dev_c2d_pump(struct hub_session *s);
 void hub_dev_c2d_acked(struct hub_session *s, uint16_t packet_id);
-unsigned hub_dev_filter_bits(const struct hub_session *s, struct hf_span filter);
+unsigned hub_dev_filter_bits(const struct hub_session *s, struct hf_span filter);	/* HF_SUB_* or 0 */
 void hub_dev_subs_changed(struct hub_session *s);
 void hub_dev_on_desired(void *arg, const char *id, const json_t *patch, int64_t version);
 void hub_dev_on_c2d(void *arg, const char *device_id);

@@ -3,6 +3,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
+#include "dialect/bag.h"
 #include "hub/mqtt/dev_int.h"
 #include <errno.h>
 #include <holdfast/err.h>
@@ -91,7 +92,7 @@ static bool restore_session(struct hub_session *s)
 		return false;
 	json_object_foreach(stored, filter, qos) {
 		s->subs |= hub_dev_filter_bits(s, hf_span_str(filter));
-		if (hub_dev_filter_bits(s, hf_span_str(filter)) & HUB_SUB_C2D)
+		if (hub_dev_filter_bits(s, hf_span_str(filter)) & HF_SUB_C2D)
 			s->c2d_qos = (uint8_t)json_integer_value(qos);
 	}
 	json_decref(s->filters);
@@ -277,7 +278,7 @@ static int on_subscribe(struct hub_session *s, const struct hf_mqtt_packet *pkt)
 		if (!text)
 			continue;
 		s->subs |= bits;
-		if (bits & HUB_SUB_C2D)
+		if (bits & HF_SUB_C2D)
 			s->c2d_qos = qos ? 1 : 0;
 		json_object_set_new(s->filters, text, json_integer(qos ? 1 : 0));
 	}

@@ -11,7 +11,7 @@ static int reply(struct hub_session *s, const struct hub_fault *fault, int statu
 {
 	hf_autobuf struct hf_buf topic = HF_BUF_INIT(66 * 1024), packet = HF_BUF_INIT(256 * 1024);
 
-	if (!(s->subs & HUB_SUB_TWIN_RES) || fault->action == HUB_DO_ACK_NEVER)
+	if (!(s->subs & HF_SUB_TWIN_RES) || fault->action == HUB_DO_ACK_NEVER)
 		return HUB_DEV_ON;
 	hf_buf_printf(&topic, "$iothub/twin/res/%d/?$rid=", status);
 	hf_buf_put_span(&topic, rid);

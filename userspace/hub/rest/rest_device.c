@@ -4,9 +4,10 @@
 #include "core/log.h"
 #include "core/metric.h"
 #include "core/util.h"
-#include "hub/rest/batch.h"
+#include "dialect/bag.h"
+#include "dialect/bag_http.h"
+#include "dialect/batch.h"
 #include "hub/metrics.h"
-#include "hub/model/props.h"
 #include "hub/rest/rest_int.h"
 
 #include <holdfast/err.h>
@@ -37,11 +38,11 @@ static int make_bag(const struct hf_http_request *http, struct hf_buf *bag)
 	for (unsigned i = 0; i < http->n_headers; i++) {
 		const struct hf_http_header *h = &http->headers[i];
 
-		if (!hub_prop_key(h->name, &key))
+		if (!hf_bag_http_key(h->name, &key))
 			continue;
 		if (!hf_utf8_ok(h->value))
 			return HF_EPROTO;
-		hub_prop_put(bag, key, &h->value);
+		hf_bag_put(bag, key, &h->value);
 	}
 	return bag->err;
 }
@@ -60,9 +61,9 @@ static void answer_events(struct rest_req *q, int r, int64_t n)
 
 static void take_batch(struct rest_req *q, const struct hub_ident *ident)
 {
-	struct hub_batch batch;
+	struct hf_batch batch;
 	const char *why = NULL;
-	int r = hub_batch_parse(q->http->body, &batch, &why);
+	int r = hf_batch_parse(q->http->body, &batch, &why);
 
 	if (r == HF_EINVALID) {
 		rest_refuse_device(q, 400, 400006, "IotHubFormatError", "%s", why);
@@ -74,7 +75,7 @@ static void take_batch(struct rest_req *q, const struct hub_ident *ident)
 	}
 	r = hub_event_append_all(q->m, ident, q->auth_type, batch.parts, batch.n, "Telemetry");
 	answer_events(q, r, (int64_t)batch.n);
-	hub_batch_fini(&batch);
+	hf_batch_fini(&batch);
 }
 
 static bool is_batch(const struct hf_http_request *http)
@@ -86,7 +87,7 @@ static bool is_batch(const struct hf_http_request *http)
 	hf_span_cut(&type, ';', &word);
 	while (word.len && word.ptr[word.len - 1] == ' ')
 		word.len--;
-	return hf_span_ieq(word, hf_span_str(HUB_BATCH_TYPE));
+	return hf_span_ieq(word, hf_span_str(HF_BATCH_TYPE));
 }
 
 void rest_telemetry(struct rest_req *q)
@@ -130,7 +131,7 @@ void rest_c2d_receive(struct rest_req *q)
 	hf_iso8601(msg->enqueued_ms, when);
 	hf_buf_printf(&headers, "ETag: \"%s\"\r\niothub-sequencenumber: %llu\r\niothub-enqueuedtime: %s\r\niothub-deliverycount: %u\r\n",
 		      msg->lock, (unsigned long long)msg->seq, when, msg->delivery_count);
-	hub_prop_headers(msg->bag, &headers);
+	hf_bag_http_headers(msg->bag, &headers);
 	if (headers.err)
 		rest_refuse_device(q, 500, 500001, "ServerError", "no memory");	/* the lock ends by itself */
 	else

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-/* Property bags of telemetry topics (iothub-protocol 1.4, edgehub-behaviour 7.7). */
+#include "dialect/bag.h"
 #include "core/util.h"
-#include "msg/msg.h"
 #include <holdfast/err.h>
 
 /* Decodes, checks and encodes one key or value anew. */
@@ -48,6 +47,17 @@ int hf_bag_canonical(struct hf_span bag, const char *extra, struct hf_buf *out)
 		hf_buf_puts(out, extra);
 	}
 	return out->err;
+}
+
+void hf_bag_put(struct hf_buf *bag, struct hf_span key, const struct hf_span *value)
+{
+	if (hf_buf_len(bag))
+		hf_buf_putc(bag, '&');
+	hf_uri_encode(key, bag);
+	if (value) {
+		hf_buf_putc(bag, '=');
+		hf_uri_encode(*value, bag);
+	}
 }
 
 bool hf_bag_next(struct hf_bag_iter *it, struct hf_buf *key, struct hf_buf *value, bool *has_value)

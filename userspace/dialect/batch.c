@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "hub/rest/batch.h"
+#include "dialect/batch.h"
 #include "core/util.h"
-#include "hub/model/props.h"
+#include "dialect/bag.h"
+#include "dialect/bag_http.h"
+#include "msg/msg.h"
+
+#include <jansson.h>
 
 #include <errno.h>
 #include <holdfast/err.h>
@@ -22,8 +26,8 @@ static int put_properties(const json_t *props, struct hf_buf *mem)
 
 		if (!*name || (!json_is_string(v) && !json_is_null(v)) || (value.len && memchr(value.ptr, 0, value.len)))
 			return HF_EINVALID;
-		hub_prop_key(key, &key);	/* names without a prefix are the application's too */
-		hub_prop_put(&bag, key, json_is_null(v) ? NULL : &value);
+		hf_bag_http_key(key, &key);	/* names without a prefix are the application's too */
+		hf_bag_put(&bag, key, json_is_null(v) ? NULL : &value);
 	}
 	hf_buf_put_span(mem, hf_buf_span(&bag));
 	return bag.err;
@@ -45,7 +49,7 @@ static const char *put_body(const json_t *message, struct hf_buf *mem)
 }
 
 /* Lengths first, addresses when nothing moves any more. */
-static int put_message(const json_t *message, struct hf_buf *mem, struct hub_event_part *part, const char **ret_why)
+static int put_message(const json_t *message, struct hf_buf *mem, struct hf_batch_part *part, const char **ret_why)
 {
 	const json_t *props = json_object_get(message, "properties");
 	size_t begin = hf_buf_len(mem);
@@ -69,7 +73,7 @@ static int put_message(const json_t *message, struct hf_buf *mem, struct hub_eve
 	return mem->err;
 }
 
-static void set_addresses(struct hub_batch *b)
+static void set_addresses(struct hf_batch *b)
 {
 	struct hf_span rest = hf_buf_span(&b->mem);
 
@@ -81,9 +85,9 @@ static void set_addresses(struct hub_batch *b)
 	}
 }
 
-int hub_batch_parse(struct hf_span text, struct hub_batch *ret_batch, const char **ret_why)
+int hf_batch_parse(struct hf_span text, struct hf_batch *ret_batch, const char **ret_why)
 {
-	struct hub_batch b = { .mem = HF_BUF_INIT(HF_MSG_MAX_SIZE) };
+	struct hf_batch b = { .mem = HF_BUF_INIT(HF_MSG_MAX_SIZE) };
 	json_t *doc = json_loadb((const char *)text.ptr, text.len, JSON_ALLOW_NUL, NULL), *message;
 	size_t i;
 	int r = 0;
@@ -91,7 +95,7 @@ int hub_batch_parse(struct hf_span text, struct hub_batch *ret_batch, const char
 	*ret_why = "a batch is a JSON array with at least one message";
 	if (!json_is_array(doc) || json_array_size(doc) == 0)
 		r = HF_EINVALID;
-	else if (json_array_size(doc) * HUB_BATCH_COST > HF_MSG_MAX_SIZE)
+	else if (json_array_size(doc) * HF_BATCH_COST > HF_MSG_MAX_SIZE)
 		r = HF_ELIMIT;
 	if (r == 0 && !(b.parts = calloc(json_array_size(doc), sizeof *b.parts)))
 		r = -ENOMEM;
@@ -101,10 +105,10 @@ int hub_batch_parse(struct hf_span text, struct hub_batch *ret_batch, const char
 		b.n++;
 	}
 	json_decref(doc);
-	if (r == 0 && hf_buf_len(&b.mem) + b.n * HUB_BATCH_COST > HF_MSG_MAX_SIZE)
+	if (r == 0 && hf_buf_len(&b.mem) + b.n * HF_BATCH_COST > HF_MSG_MAX_SIZE)
 		r = HF_ELIMIT;
 	if (r != 0) {
-		hub_batch_fini(&b);
+		hf_batch_fini(&b);
 		return r;
 	}
 	set_addresses(&b);
@@ -112,9 +116,9 @@ int hub_batch_parse(struct hf_span text, struct hub_batch *ret_batch, const char
 	return 0;
 }
 
-void hub_batch_fini(struct hub_batch *batch)
+void hf_batch_fini(struct hf_batch *batch)
 {
 	hf_buf_fini(&batch->mem);
 	free(batch->parts);
-	*batch = (struct hub_batch){ 0 };
+	*batch = (struct hf_batch){ 0 };
 }

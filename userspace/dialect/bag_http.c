@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
-#include "hub/model/props.h"
+#include "dialect/bag_http.h"
 #include "core/util.h"
+#include "dialect/bag.h"
 #include "msg/msg.h"
 
 #include <strings.h>
@@ -16,7 +17,7 @@ static const struct { const char *header, *key, *received; } names[] = {
 	{ "iothub-contenttype", "$.ct", "ContentType" }, { "iothub-contentencoding", "$.ce", "ContentEncoding" },
 };
 
-bool hub_prop_key(struct hf_span header, struct hf_span *ret_key)
+bool hf_bag_http_key(struct hf_span header, struct hf_span *ret_key)
 {
 	size_t n = strlen(APP_PREFIX);
 
@@ -30,17 +31,6 @@ bool hub_prop_key(struct hf_span header, struct hf_span *ret_key)
 			return true;
 		}
 	return false;
-}
-
-void hub_prop_put(struct hf_buf *bag, struct hf_span key, const struct hf_span *value)
-{
-	if (hf_buf_len(bag))
-		hf_buf_putc(bag, '&');
-	hf_uri_encode(key, bag);
-	if (value) {
-		hf_buf_putc(bag, '=');
-		hf_uri_encode(*value, bag);
-	}
 }
 
 static bool is_token(uint8_t c)
@@ -71,7 +61,7 @@ static void put_name(struct hf_buf *out, struct hf_span key)
 	put_text(out, key, true);
 }
 
-void hub_prop_headers(struct hf_span bag, struct hf_buf *out)
+void hf_bag_http_headers(struct hf_span bag, struct hf_buf *out)
 {
 	hf_autobuf struct hf_buf key = HF_BUF_INIT(HF_MSG_MAX_SIZE), value = HF_BUF_INIT(HF_MSG_MAX_SIZE);
 	struct hf_bag_iter it = { .rest = bag };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* The user name of CONNECT: host/device[/module]/?props (iothub-protocol 1.1, edgehub-behaviour 2.3.1). */
+#include "dialect/user.h"
 #include "core/util.h"
-#include "mqtt/mqtt_codec.h"
 #include <holdfast/err.h>
 
 static struct hf_span trim(struct hf_span s)
