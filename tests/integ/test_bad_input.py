@@ -16,7 +16,8 @@ from labctl import GW_LAN_IP, GW_NAME, wait_for
 
 MAX_CONNECTIONS, HANDSHAKE_MS, TRIES = 12, 1500, 5
 LAB = {"children": MAX_CONNECTIONS + 4, "build": "asan",
-       "conf": {"limits.connections": MAX_CONNECTIONS, "limits.handshake_timeout_ms": HANDSHAKE_MS,
+       "conf": {"limits.connections": MAX_CONNECTIONS, "limits.per_address": MAX_CONNECTIONS,
+                "limits.handshake_timeout_ms": HANDSHAKE_MS,
                 "limits.connect_timeout_ms": HANDSHAKE_MS}}
 MID = 77
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Unmodified MQTT clients of the distribution: mosquitto_pub and paho-mqtt."""
+"""Unmodified MQTT clients of the distribution, mosquitto_pub and paho-mqtt; and a peer that takes connections only to
+hold them."""
 import json
+import resource
+import socket
 import sys
 
 import judge
-from labctl import GW_NAME, HUB_NAME
+import mqttwire
+from labctl import GW_LAN_IP, GW_NAME, HUB_NAME
 
 LAB = {"children": 4}
 
@@ -65,3 +69,31 @@ def test_qos0_arrives_too(lab):
         c.publish(f"devices/{child['deviceId']}/messages/events/", "no answer wanted", qos=0)
         lab.wait_events("the QoS 0 message", lambda events: any(
             judge.body_of(e) == b"no answer wanted" for e in events))
+
+
+def test_one_address_does_not_keep_others_out(lab):
+    """1 000 TLS connections that never send CONNECT, with the limits as they come."""
+    other, child, before, held = "10.77.2.3", lab.children()[3], lab.counters(), []
+    context, files = mqttwire.tls_context(lab.ca), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(files[0], min(4096, files[1])), files[1]))
+    lab.exec("child", "ip", "addr", "add", f"{other}/24", "dev", "eth0")
+    try:
+        with lab.inside("child"):
+            for _ in range(1000):
+                raw = socket.create_connection((GW_LAN_IP, 8883), 20)
+                try:
+                    held.append(context.wrap_socket(raw, server_hostname=GW_NAME))
+                except OSError:
+                    raw.close()
+        with lab.login(child, source=other) as c:
+            c.publish(mqttwire.telemetry_topic(child["deviceId"]), "not kept out")
+            status, counters = lab.gw_status()["connections"], lab.counters()
+        assert len(held) == 100 and counters["connections_over_address_limit_total"] == 900 + before["connections_over_address_limit_total"]
+        assert status["unauthenticated"] == 100 and status["open"] >= 101
+    finally:
+        for s in held:
+            s.close()
+        lab.exec("child", "ip", "addr", "del", f"{other}/24", "dev", "eth0")
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    lab.wait_status("the places free again", lambda s: s["connections"]["unauthenticated"] == 0)
+    lab.login(child).close()

@@ -118,10 +118,10 @@ class Client:
     """One blocking connection. Every wait is bounded by timeout: below the half minute after which the hub lets a peer go
     that never finishes what it began, so that no such end is taken for a refusal."""
 
-    def __init__(self, host, ca_file, port=8883, timeout=20, context=None, address=None):
-        """address: where to connect when the name need not resolve here."""
+    def __init__(self, host, ca_file, port=8883, timeout=20, context=None, address=None, source=None):
+        """address: where to connect when the name need not resolve here; source: the address to come from."""
         self.host, self.timeout, self.mid, self.parser, self.seen = host, timeout, 0, Parser(), []
-        raw = socket.create_connection((address or host, port), timeout)
+        raw = socket.create_connection((address or host, port), timeout, (source, 0) if source else None)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self.sock = (context or tls_context(ca_file)).wrap_socket(raw, server_hostname=host)

@@ -101,7 +101,7 @@ struct world {
 	struct hf_upstream up;
 	struct hf_gw *gw;
 	uint16_t port[WORKERS];
-	uint32_t max_connections, connect_timeout_ms;
+	uint32_t max_connections, per_address, connect_timeout_ms;
 	uint64_t max_bytes;
 	struct hf_loop *loop;	/* of the test, for replies */
 	struct hf_inbox *inbox;
@@ -150,7 +150,7 @@ static inline void give_scope(struct world *w, const char *without, const char *
 static inline void world_up(struct world *w)
 {
 	struct hf_gw_cfg cfg = { .workers = WORKERS, .n_listen = 1, .hub_host = "hub.test", .gateway_host = "gw.test",
-				 .edge_id = "edge1", .max_connections = w->max_connections,
+				 .edge_id = "edge1", .max_connections = w->max_connections, .per_address = w->per_address,
 				 .connect_timeout_ms = w->connect_timeout_ms };
 	struct hf_store_cfg store = { .dir = w->dir, .max_bytes = w->max_bytes ? w->max_bytes : 64 << 20,
 				      .state_bytes = 16 << 20, .seal_key = { 1, 2, 3 } };

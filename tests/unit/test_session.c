@@ -80,6 +80,57 @@ static void test_connect_limits(void **state)
 	hang_up(a);
 }
 
+/* One count for all workers; who has not logged in gives way to who comes, who has logged in stays. */
+static void test_strangers_give_way(void **state)
+{
+	struct world *w = *state;
+	int64_t gave_way = hf_metric_get(HF_M_CONN_GAVE_WAY), over = hf_metric_get(HF_M_CONN_OVER_LIMIT);
+	struct client *child, *strangers[3], *next_child;
+
+	w->max_connections = 4;
+	world_up(w);
+	child = login(w, 0, "dev0", true);
+	for (int i = 0; i < 3; i++) {
+		int64_t open = hf_metric_get(HF_M_CONN_ACCEPTED);
+
+		strangers[i] = dial(w, i % WORKERS);
+		wait_metric(HF_M_CONN_ACCEPTED, open, 1);
+	}
+	next_child = login(w, 1, "dev1", true);
+	expect(strangers[0], 0);
+	assert_int_equal(hf_metric_get(HF_M_CONN_GAVE_WAY) - gave_way, 1);
+	hang_up(login(w, 1, "dev2", true));
+	expect(strangers[1], 0);
+	assert_int_equal(next(strangers[2], 0), -1);
+	assert_int_equal(hf_metric_get(HF_M_CONN_OVER_LIMIT) - over, 0);
+	hf_mqtt_put_empty(&child->out, HF_MQTT_PINGREQ);
+	flush(child);
+	expect(child, HF_MQTT_PINGRESP);
+	hang_up(child);
+	hang_up(next_child);
+	for (int i = 0; i < 3; i++)
+		hang_up(strangers[i]);
+}
+
+static void test_share_of_one_address(void **state)
+{
+	struct world *w = *state;
+	int64_t over = hf_metric_get(HF_M_CONN_OVER_ADDRESS);
+	struct client *a, *b, *c;
+
+	w->max_connections = 100;
+	w->per_address = 2;
+	world_up(w);
+	a = login(w, 0, "dev0", true);
+	b = login(w, 1, "dev1", true);
+	c = dial(w, 0);
+	expect(c, 0);
+	assert_int_equal(hf_metric_get(HF_M_CONN_OVER_ADDRESS) - over, 1);
+	hang_up(a);
+	hang_up(b);
+	hang_up(c);
+}
+
 static void test_keep_alive(void **state)
 {
 	struct world *w = *state;
@@ -573,6 +624,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_connect_codes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_connect_limits, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_strangers_give_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_share_of_one_address, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keep_alive, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pubacks_in_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twin_keeps_its_place, setup, teardown),

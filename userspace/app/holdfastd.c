@@ -199,6 +199,23 @@ static char *join(char *const *list)
 
 static const struct hf_upstream_ops upstream_ops = { .to_child = hf_gw_to_child, .scope = hf_gw_scope, .cut_off = hf_gw_cut_off };
 
+/* Of limits.per_address_exempt, whose texts were checked with the configuration. */
+static int exemptions(const struct hf_conf *c, struct hf_prefix **ret_list, unsigned *ret_n)
+{
+	unsigned n = 0;
+	int r = 0;
+
+	while (c->limits_per_address_exempt[n])
+		n++;
+	*ret_list = calloc(n + 1, sizeof **ret_list);
+	if (!*ret_list)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n && r == 0; i++)
+		r = hf_prefix_parse(c->limits_per_address_exempt[i], &(*ret_list)[i]);
+	*ret_n = n;
+	return r;
+}
+
 static int start_gateway(struct daemon *d)
 {
 	const struct hf_conf *c = d->conf;
@@ -209,6 +226,7 @@ static int start_gateway(struct daemon *d)
 				.gateway_host = c->gateway_host, .store = d->store,
 				.trust_bundle_file = *c->gateway_trust_bundle_file ? c->gateway_trust_bundle_file : NULL,
 				.max_connections = (uint32_t)c->limits_connections,
+				.per_address = (uint32_t)(c->limits_per_address ? c->limits_per_address : (c->limits_connections + 9) / 10),
 				.handshake_timeout_ms = (uint32_t)c->limits_handshake_timeout_ms,
 				.connect_timeout_ms = (uint32_t)c->limits_connect_timeout_ms };
 	struct hf_upstream_cfg up = { .hub_host = c->hub_host, .connection_string = d->connection_string,
@@ -218,8 +236,12 @@ static int start_gateway(struct daemon *d)
 				      .scope_refresh_s = (uint32_t)c->upstream_scope_refresh_s,
 				      .max_sessions = (uint32_t)c->upstream_max_sessions, .ttl_s_default = c->store_ttl_s };
 	hf_autofree char *edge_id = hf_connstr_get(hf_span_str(d->connection_string), "DeviceId", &edge) ? hf_span_dup(edge) : NULL;
+	hf_autofree struct hf_prefix *exempt = NULL;
 	int r = load_tls(c, &tls);
 
+	if (r == 0)
+		r = exemptions(c, &exempt, &gw.n_exempt);
+	gw.exempt = exempt;
 	gw.tls = tls;
 	gw.edge_id = edge_id ? edge_id : "";
 	if (r == 0)

@@ -2,6 +2,7 @@
 #include "conf/holdfastd_conf.h"
 #include "core/util.h"
 #include "net/listener.h"
+#include "net/prefix.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <limits.h>
@@ -74,9 +75,14 @@ static const struct hf_conf_row rows[] = {
 	ROW("dns.servers", LIST, dns_servers, "", 0, 0, NULL, 0, "resolvers, address or address:port; empty = the system's"),
 	ROW("kern.mode", ENUM, kern_mode, "auto", 0, 0, kern_names, 0, "eBPF fast paths: where possible, or off"),
 	ROW("kern.pin_dir", STR, kern_pin_dir, "/sys/fs/bpf/holdfast", 0, 0, NULL, 0, "bpffs directory of pinned maps and links"),
-	ROW("limits.connections", INT, limits_connections, "1000", 1, 1000000, NULL, 0, "connections at once; more are closed before TLS"),
+	ROW("limits.connections", INT, limits_connections, "1000", 1, 1000000, NULL, 0,
+	    "connections at once; at the limit the oldest that has not logged in gives way to a new one"),
+	ROW("limits.per_address", INT, limits_per_address, "0", 0, 1000000, NULL, 0,
+	    "of these, from one address (IPv6: from one /64); more are closed before TLS; 0 = a tenth of limits.connections"),
+	ROW_IF("limits.per_address_exempt", LIST, limits_per_address_exempt, "", 0, 0, NULL, 0,
+	       "prefixes without that limit, e.g. a network behind address translation: [\"10.0.0.0/8\"]", hf_prefix_refuse),
 	ROW("limits.handshake_timeout_ms", INT, limits_handshake_timeout_ms, "10000", 100, 600000, NULL, 0, "time for the TLS handshake"),
-	ROW("limits.connect_timeout_ms", INT, limits_connect_timeout_ms, "60000", 100, 600000, NULL, 0, "time from TLS to CONNECT"),
+	ROW("limits.connect_timeout_ms", INT, limits_connect_timeout_ms, "15000", 100, 600000, NULL, 0, "time from TLS to CONNECT"),
 	ROW("upstream.backoff_max_secs", INT, upstream_backoff_max_s, "60", 1, 3600, NULL, 0, "longest pause between connection attempts"),
 	ROW("upstream.max_sessions", INT, upstream_max_sessions, "1000", 2, 100000, NULL, 0, "hub sessions at once"),
 	ROW("upstream.scope_refresh_secs", INT, upstream_scope_refresh_s, "3600", 5, 86400, NULL, 0, "time between full scope passes"),

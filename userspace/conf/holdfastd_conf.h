@@ -19,7 +19,8 @@ struct hf_conf {
 	char **dns_servers;
 	int kern_mode;			/* enum hf_kern_mode */
 	char *kern_pin_dir;
-	int64_t limits_connections, limits_handshake_timeout_ms, limits_connect_timeout_ms;
+	int64_t limits_connections, limits_per_address, limits_handshake_timeout_ms, limits_connect_timeout_ms;
+	char **limits_per_address_exempt;
 	int64_t upstream_backoff_max_s, upstream_max_sessions, upstream_scope_refresh_s;
 	int log_level;			/* enum hf_log_level */
 };

@@ -40,6 +40,11 @@ static void on_shown(struct hf_upstream_show *show)
 			      hf_uplink_state_name(hf_upstream_state(ctl->cfg.up)), "childrenConnected",
 			      (json_int_t)hf_metric_get(HF_M_CHILDREN));
 
+	json_object_set_new(o, "connections", json_pack("{s:I, s:I, s:I, s:I, s:I}", "open", (json_int_t)hf_metric_get(HF_M_CONN_OPEN),
+						       "unauthenticated", (json_int_t)hf_metric_get(HF_M_CONN_STRANGERS),
+						       "refusedFull", (json_int_t)hf_metric_get(HF_M_CONN_OVER_LIMIT),
+						       "refusedAddress", (json_int_t)hf_metric_get(HF_M_CONN_OVER_ADDRESS),
+						       "gaveWay", (json_int_t)hf_metric_get(HF_M_CONN_GAVE_WAY)));
 	store_members(ctl, o);
 	json_object_set_new(o, "durability", json_string((*ctl->cfg.conf)->store_durability));
 	json_object_set_new(o, "kern", json_pack("{s:s}", "steer", hf_steer_state(ctl->cfg.steer)));

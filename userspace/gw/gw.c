@@ -58,12 +58,15 @@ static int fill(struct hf_gw *gw, const struct hf_gw_cfg *cfg)
 		err = copy_text(cfg->edge_id, &gw->edge_id);
 	if (!err)
 		err = copy_text(cfg->trust_bundle_file, &gw->trust_bundle_file);
-	gw->max_connections = cfg->max_connections;
 	gw->handshake_timeout_ms = cfg->handshake_timeout_ms;
-	gw->connect_timeout_ms = cfg->connect_timeout_ms ? cfg->connect_timeout_ms : 60000;
+	gw->connect_timeout_ms = cfg->connect_timeout_ms ? cfg->connect_timeout_ms : 15000;
 	gw->store = cfg->store;
 	gw->auth_now_s = cfg->auth_now_s;
 	gw->auth_now_arg = cfg->auth_now_arg;
+	if (!err)
+		err = hf_admit_create(&(struct hf_admit_cfg){ .max = cfg->max_connections, .per_address = cfg->per_address,
+							      .exempt = cfg->exempt, .n_exempt = cfg->n_exempt },
+				      &gw->admit);
 	return err;
 }
 
@@ -153,6 +156,7 @@ void hf_gw_destroy(struct hf_gw **pgw)
 		hf_worker_join(gw->workers[i]);
 	for (unsigned i = 0; i < gw->n_workers; i++)
 		hf_worker_destroy(&gw->workers[i]);
+	hf_admit_destroy(&gw->admit);
 	free(gw->workers);
 	free(gw->hub_host);
 	free(gw->gateway_host);

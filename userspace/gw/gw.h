@@ -5,6 +5,7 @@
  * below as its ops -> start (threads run, children are accepted) -> stop (no more children, everything that
  * was handed in is answered) -> upstream and store are destroyed -> destroy. */
 #pragma once
+#include "net/prefix.h"
 #include "store/store.h"
 #include "tls/tls.h"
 #include "upstream/upstream.h"
@@ -21,8 +22,11 @@ struct hf_gw_cfg {
 	const char *edge_id;		/* this gateway's device id; copied */
 	const char *trust_bundle_file;	/* roots of children with CA authentication; NULL = none; copied */
 	uint32_t max_connections;	/* 0 = no limit */
+	uint32_t per_address;		/* of these, from one address (IPv6: /64); 0 = no limit */
+	const struct hf_prefix *exempt;	/* from per_address; copied */
+	unsigned n_exempt;
 	uint32_t handshake_timeout_ms;	/* 0 = 10 000 */
-	uint32_t connect_timeout_ms;	/* 0 = 60 000 */
+	uint32_t connect_timeout_ms;	/* 0 = 15 000 */
 	struct hf_store *store;
 	int64_t (*auth_now_s)(void *arg);	/* auth time, any thread; NULL = wall clock */
 	void *auth_now_arg;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* gw/gw_int.h - what the workers share. Immutable after start but for the atomics. Private to gw/. */
 #pragma once
+#include "gw/admit.h"
 #include "gw/gw.h"
 #include "gw/metrics.h"
 #include <pthread.h>
@@ -11,12 +12,12 @@ struct hf_gw {
 	struct hf_worker **workers;
 	unsigned n_workers;
 	char *hub_host, *gateway_host, *edge_id, *trust_bundle_file;
-	uint32_t max_connections, handshake_timeout_ms, connect_timeout_ms;
+	uint32_t handshake_timeout_ms, connect_timeout_ms;
+	struct hf_admit *admit;
 	struct hf_store *store;
 	struct hf_upstream *up;		/* set by start, before the threads run */
 	int64_t (*auth_now_s)(void *arg);
 	void *auth_now_arg;
-	atomic_uint n_conns;
 	pthread_mutex_t lock;		/* for n_quiet only */
 	pthread_cond_t cond;
 	unsigned n_quiet;		/* workers whose last session is gone after stop */

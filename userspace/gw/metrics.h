@@ -9,8 +9,13 @@
 #define HF_METRIC_LIST(X)                                                                          \
 	X(CONN_ACCEPTED, "connections_accepted_total", COUNTER, "TCP connections accepted")        \
 	X(CONN_OVER_LIMIT, "connections_over_limit_total", COUNTER,                                \
-	  "connections closed before TLS: limits.connections reached")                             \
+	  "connections closed before TLS: limits.connections reached, all are logged in")          \
+	X(CONN_OVER_ADDRESS, "connections_over_address_limit_total", COUNTER,                      \
+	  "connections closed before TLS: limits.per_address reached")                             \
+	X(CONN_GAVE_WAY, "connections_gave_way_total", COUNTER,                                    \
+	  "connections closed before their login for a newer one: limits.connections reached")     \
 	X(CONN_OPEN, "connections_open", GAUGE, "connections that hold a slot")                    \
+	X(CONN_STRANGERS, "connections_unauthenticated", GAUGE, "those of them that have not logged in") \
 	X(CHILDREN, "children_connected", GAUGE, "children with an accepted CONNECT")              \
 	X(TLS_REFUSED, "tls_refused_total", COUNTER, "handshakes that failed")                     \
 	X(SLOW_HANDSHAKE, "handshake_timeout_total", COUNTER, "handshakes that took too long")     \

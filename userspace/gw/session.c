@@ -202,7 +202,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	s->state = HF_S_DEAD;
 	s->conn = NULL;
 	uncount(s);
-	atomic_fetch_sub(&s->w->gw->n_conns, 1);
+	hf_admit_leave(s->w->gw->admit, &s->seat);
 	hf_metric_add(HF_M_CONN_OPEN, -1);
 	hf_task_cancel(&s->task);
 	hf_list_del(&s->blocked);
@@ -222,17 +222,41 @@ static const struct hf_conn_ops conn_ops = {
 	.ready = on_ready, .data = on_data, .drained = on_drained, .closed = on_closed,
 };
 
-static void log_over_limit(const struct sockaddr_storage *peer, unsigned limit)
+static void note_refused(const struct sockaddr_storage *peer, enum hf_admit_verdict v)
 {
-	static struct hf_log_limit log_limit;
+	static const struct { unsigned metric; const char *text; } why[] = {
+		[HF_ADMIT_FULL] = { HF_M_CONN_OVER_LIMIT, "limits.connections is reached, and all of them are logged in" },
+		[HF_ADMIT_ADDRESS_FULL] = { HF_M_CONN_OVER_ADDRESS, "limits.per_address is reached" },
+		[HF_ADMIT_NO_MEMORY] = { HF_M_NO_MEMORY, "out of memory" },
+	};
+	static struct hf_log_limit limits[HF_ARRAY_LEN(why)];
 	char text[INET6_ADDRSTRLEN] = "?";
 
 	if (peer->ss_family == AF_INET)
 		inet_ntop(AF_INET, &((const struct sockaddr_in *)peer)->sin_addr, text, sizeof text);
 	else if (peer->ss_family == AF_INET6)
 		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)peer)->sin6_addr, text, sizeof text);
-	hf_log_limited(&log_limit, HF_LOG_WARN, "child.too-many", "peer %s child -: too many connections (limit %u)",
-		       text, limit);
+	hf_metric_add(why[v].metric, 1);
+	hf_log_limited(&limits[v], HF_LOG_WARN, "child.too-many", "peer %s child -: too many connections: %s", text, why[v].text);
+}
+
+static struct hf_session *session_new(struct hf_worker *w)
+{
+	struct hf_session *s = calloc(1, sizeof *s);
+
+	if (!s)
+		return NULL;
+	s->w = w;
+	s->sid = (uint64_t)w->index << 48 | w->next_sid++;
+	hf_mqtt_stream_init(&s->stream, true, PACKET_MAX_CONNECT, IN_CAP);
+	s->since_ms = s->last_rx_ms = hf_loop_now_ms(w->loop);
+	hf_list_init(&s->node);
+	hf_list_init(&s->blocked);
+	hf_list_init(&s->down_wait);
+	hf_list_init(&s->down_out);
+	hf_list_init(&s->twins);
+	hf_task_init(&s->task, on_wake, s);
+	return s;
 }
 
 void hf_session_accept(void *arg, int fd, const struct sockaddr_storage *peer)
@@ -240,41 +264,25 @@ void hf_session_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	struct hf_worker *w = arg;
 	struct hf_gw *gw = w->gw;
 	struct hf_conn_cfg cfg = { .tls = w->tls, .handshake_timeout_ms = gw->handshake_timeout_ms };
-	struct hf_session *s;
+	struct hf_session *s = session_new(w);
+	enum hf_admit_verdict v = s ? hf_admit_enter(gw->admit, &s->seat, &w->door, peer) : HF_ADMIT_NO_MEMORY;
 
 	hf_metric_add(HF_M_CONN_ACCEPTED, 1);
-	if (atomic_fetch_add(&gw->n_conns, 1) >= gw->max_connections && gw->max_connections) {
-		hf_metric_add(HF_M_CONN_OVER_LIMIT, 1);
-		log_over_limit(peer, gw->max_connections);
-		goto refuse;
+	if (v != HF_ADMIT_OK) {
+		note_refused(peer, v);
+		close(fd);
+		free(s);
+		return;
 	}
-	s = calloc(1, sizeof *s);
-	if (!s) {
-		hf_metric_add(HF_M_NO_MEMORY, 1);
-		goto refuse;
-	}
-	s->w = w;
-	s->sid = (uint64_t)w->index << 48 | w->next_sid++;
-	hf_mqtt_stream_init(&s->stream, true, PACKET_MAX_CONNECT, IN_CAP);
-	s->since_ms = s->last_rx_ms = hf_loop_now_ms(w->loop);
-	hf_list_init(&s->blocked);
-	hf_list_init(&s->down_wait);
-	hf_list_init(&s->down_out);
-	hf_list_init(&s->twins);
-	hf_task_init(&s->task, on_wake, s);
 	hf_list_add_tail(&w->sessions, &s->node);
 	hf_metric_add(HF_M_CONN_OPEN, 1);
 	if (hf_conn_create(w->loop, fd, &cfg, &conn_ops, s, &s->conn)) {
 		hf_metric_add(HF_M_CONN_OPEN, -1);
 		hf_metric_add(HF_M_NO_MEMORY, 1);
 		hf_list_del(&s->node);
+		hf_admit_leave(gw->admit, &s->seat);
 		free(s);
-		atomic_fetch_sub(&gw->n_conns, 1);
 	}
-	return;
-refuse:
-	atomic_fetch_sub(&gw->n_conns, 1);
-	close(fd);
 }
 
 static void leave(struct hf_session *s)

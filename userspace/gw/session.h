@@ -13,6 +13,7 @@ enum hf_session_state { HF_S_HANDSHAKE, HF_S_CONNECT, HF_S_CLAIMING, HF_S_UP, HF
 #define HF_END_LIST(X)                                                                             \
 	X(SLOW_HANDSHAKE, HF_M_SLOW_HANDSHAKE, WARN, "child.handshake.slow", "handshake too slow") \
 	X(TLS, HF_M_TLS_REFUSED, WARN, "child.tls.refused", "TLS handshake refused")               \
+	X(GAVE_WAY, HF_M_CONN_GAVE_WAY, WARN, "child.gave-way", "not logged in, and limits.connections is reached") \
 	X(SLOW_CONNECT, HF_M_SLOW_CONNECT, WARN, "child.connect.slow", "no CONNECT in time")       \
 	X(VERSION, HF_M_CONNECT_VERSION, WARN, "child.connect.version", "protocol level refused")  \
 	X(USER, HF_M_CONNECT_USER, WARN, "child.connect.user", "user name refused")                \
@@ -59,6 +60,7 @@ struct hf_twin_job;
 struct hf_session {
 	struct hf_list node;		/* worker->sessions */
 	struct hf_list blocked;		/* worker->blocked */
+	struct hf_admit_seat seat;
 	struct hf_worker *w;
 	struct hf_conn *conn;		/* NULL once closed */
 	struct hf_task task;		/* goes on parsing after a block */

@@ -217,6 +217,8 @@ void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c)
 		deny(s, v);
 		return;
 	}
+	if (!hf_admit_trust(s->w->gw->admit, &s->seat))
+		return;		/* it was told to give way: the worker is about to end it */
 	err = c->has_will ? hf_session_make_will(s, c, &reason) : 0;
 	if (err) {
 		hf_session_connack(s, HF_CONNACK_NOT_AUTHORISED, HF_END_WILL, reason);

@@ -62,6 +62,25 @@ void hf_worker_offer_tls(struct hf_worker *w, struct hf_tls_ctx *tls)
 	post_swap(w);
 }
 
+/* --- connections that have to give way -------------------------------------------------------------------- */
+static void on_door(struct hf_mail *mail)
+{
+	struct hf_worker *w = hf_container_of(mail, struct hf_worker, door_mail);
+	struct hf_admit_seat *seat;
+
+	atomic_store(&w->door_posted, false);	/* before the look: what is told now posts again */
+	while ((seat = hf_admit_next_leaving(w->gw->admit, &w->door)))
+		hf_session_end(hf_container_of(seat, struct hf_session, seat), HF_END_GAVE_WAY, NULL);
+}
+
+static void tell_door(struct hf_admit_door *door)
+{
+	struct hf_worker *w = hf_container_of(door, struct hf_worker, door);
+
+	if (!atomic_exchange(&w->door_posted, true))
+		hf_inbox_post(w->urgent, &w->door_mail);
+}
+
 /* --- sweep, stop ---------------------------------------------------------------------------------------- */
 static void on_sweep(void *arg)
 {
@@ -131,7 +150,9 @@ int hf_worker_create(struct hf_gw *gw, unsigned index, struct hf_worker **ret_w)
 	w->bag = HF_BUF_INIT(4 * HF_MSG_MAX_SIZE);
 	hf_list_init(&w->sessions);
 	hf_list_init(&w->blocked);
+	hf_admit_door_init(&w->door, tell_door);
 	w->swap_mail.fn = on_swap;
+	w->door_mail.fn = on_door;
 	w->stop_mail.fn = on_stop;
 	w->exit_mail.fn = on_exit_mail;
 	err = hf_loop_create(&w->loop);

@@ -23,6 +23,7 @@ struct hf_worker {
 	unsigned n_listeners;
 	struct hf_timer *sweep;
 	struct hf_list sessions;
+	struct hf_admit_door door;	/* connections of this worker that have to give way */
 	struct hf_map *by_ident;	/* identity -> session that holds its claim */
 	struct hf_dir dir;		/* entries of the identities at home here */
 	struct hf_scope *scope;		/* snapshot in force, NULL before the first */
@@ -40,8 +41,8 @@ struct hf_worker {
 	/* Swapped in by mail. */
 	_Atomic(struct hf_scope *) next_scope;
 	_Atomic(struct hf_tls_ctx *) next_tls;
-	atomic_bool swap_posted;
-	struct hf_mail swap_mail, stop_mail, exit_mail;
+	atomic_bool swap_posted, door_posted;
+	struct hf_mail swap_mail, door_mail, stop_mail, exit_mail;
 };
 int hf_worker_create(struct hf_gw *gw, unsigned index, struct hf_worker **ret_w);
 /* Takes the listening sockets (before start, on the creator's thread). */
