@@ -127,7 +127,7 @@ lint:
 	$(Q)scripts/check
 bench: deps
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) all bench-programs
-	$(Q)tests/bench/run
+	$(Q)$(if $(AGAINST),tests/bench/against $(AGAINST),tests/bench/run)
 SECONDS ?= 60
 fuzz-smoke: deps
 	$(Q)$(MAKE) --no-print-directory -j$(shell nproc) BUILD=fuzz CC=$(CLANG) fuzz-programs
@@ -139,6 +139,7 @@ help:
 		'make test          all tests (root); make test-long [SUITE=kill]: the same with larger counts' \
 		'make unit          unit test programs;  make check-unit runs them' \
 		'make bench         measures beside Mosquitto and bare LMDB, build/bench.json (root)' \
+		'make bench AGAINST=REV   measures this tree beside an older revision, build/against.json (root)' \
 		'make fuzz-smoke [SECONDS=60] [TARGET=query]   fuzzes each target of tests/fuzz for that long (clang)' \
 		'make lint          house rules, shellcheck' \
 		'make deps          what is needed to build and test;  make clean'
