@@ -26,7 +26,7 @@ class Lab:
         self.name = name
         path = os.path.join(WORK, f"{name}.conf")
         with open(path, "w", encoding="utf-8") as f:
-            f.write(conf)
+            f.write("limits: { connections = 50000; };\n" + conf)	# a tenth is for one address, that of all children
         sh(LAB, "down", "--name", name, check=False)
         sh(LAB, "up", "--name", name, "--children", str(children), "--conf", path, env=dict(os.environ, HOLDFAST_BUILD=build))
         self.dir = os.path.join(REPO, "build", "lab", name)
