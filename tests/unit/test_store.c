@@ -345,6 +345,35 @@ static void test_state_is_sealed(void **state)
 	assert_int_equal(n, 1);
 }
 
+/* Twins on a pile: appends that come meanwhile wait for one turn of them, not for the pile. */
+static void test_a_pile_of_states_is_cut_into_turns(void **state)
+{
+	static struct hf_store_state reqs[2000];
+	static struct hf_state_op ops[2000];
+	static char keys[2000][8], value[4096];
+	struct hf_store_gauges g;
+
+	(void)state;
+	memset(value, 'v', sizeof value);
+	open_store(64 << 20, HF_FULL_REFUSE, 0);
+	for (unsigned i = 0; i < 2000; i++) {
+		snprintf(keys[i], sizeof keys[i], "dev%u", i);
+		ops[i] = (struct hf_state_op){ HF_STATE_TWIN, true, hf_span_str(keys[i]), hf_span(value, sizeof value) };
+		reqs[i] = (struct hf_store_state){ .reply_to = t.inbox, .done = on_state, .ops = &ops[i], .n = 1 };
+		hf_store_state(t.store, &reqs[i]);
+	}
+	wait_for(2000);
+	hf_store_gauges(t.store, &g);
+	assert_int_equal(g.state_writes, 2000);
+	assert_in_range(g.state_commits, 2000 * sizeof value / (300 * 1024), 2000);
+	hf_store_destroy(&t.store);	/* and none of a pile is left behind by the end */
+	open_store(64 << 20, HF_FULL_REFUSE, 0);
+	for (unsigned i = 0; i < 2000; i++)
+		hf_store_state(t.store, &reqs[i]);
+	hf_store_destroy(&t.store);
+	wait_for(2000);
+}
+
 static int kill_pipe[2];
 static void on_kill_appended(struct hf_store_append *req)
 {
@@ -416,6 +445,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_full_refuses_then_accepts_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_interval_keeps_what_it_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drop_oldest_evicts_and_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_pile_of_states_is_cut_into_turns, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state_is_sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_9_keeps_what_was_answered, setup, teardown),
 	};

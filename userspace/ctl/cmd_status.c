@@ -26,10 +26,11 @@ static void store_members(const struct hf_ctl *ctl, json_t *o)
 	json_object_set_new(o, "evicted", json_integer((json_int_t)g.evicted));
 	json_object_set_new(o, "refused", json_integer((json_int_t)g.refused));
 	json_object_set_new(o, "purged", json_integer((json_int_t)g.purged));
-	json_object_set_new(o, "store", json_pack("{s:s, s:I, s:I, s:I, s:I}", "state", g.failed ? "failed" : g.full ? "full" : "ok",
+	json_object_set_new(o, "store", json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "state", g.failed ? "failed" : g.full ? "full" : "ok",
 						  "usedBytes", (json_int_t)g.used_bytes, "maxBytes", (json_int_t)g.max_bytes,
 						  "commits", (json_int_t)g.commits, "meanCommitUs",
-						  (json_int_t)(g.commits ? g.commit_us_sum / g.commits : 0)));
+						  (json_int_t)(g.commits ? g.commit_us_sum / g.commits : 0), "stateCommits",
+						  (json_int_t)g.state_commits, "stateWrites", (json_int_t)g.state_writes));
 }
 
 static void on_shown(struct hf_upstream_show *show)

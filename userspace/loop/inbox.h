@@ -12,7 +12,10 @@ struct hf_loop;
 struct hf_inbox;
 struct hf_mail {
 	struct hf_mail *next;		/* inside */
-	void (*fn)(struct hf_mail *mail);	/* runs on the receiving thread; may free or re-post the mail */
+	union {
+		void (*fn)(struct hf_mail *mail);	/* loops: runs on the receiving thread; may free or re-post the mail */
+		int kind;				/* plain threads: what it is, a value of the receiver's enum */
+	};
 };
 
 /* Consumer = the loop's thread; each mail's fn is called there. `urgent` inboxes are drained before others. */

@@ -10,6 +10,9 @@
 #include <stdio.h>
 
 static const char *const tables[] = { "ident", "twin", "sess", "kv", NULL };
+/* What one commit of states may hold: an append that comes meanwhile waits for no more than that. */
+enum { STATE_TURN_MAX = 64, STATE_TURN_BYTES = 256 * 1024 };
+
 static const char seal_probe[] = "holdfast seal";
 
 static bool is_sealed(enum hf_state_table t)
@@ -145,10 +148,37 @@ static void reply(struct hf_store_state *req, int err)
 		req->done(req);
 }
 
-/* All requests of a batch in one transaction; if that fails, one by one, so that one bad request (or a full
- * map) does not take the others with it. */
-void hf_state_batch(struct hf_store *s, struct hf_mail *first)
+static size_t request_bytes(const struct hf_store_state *req)
 {
+	size_t sum = 0;
+
+	for (unsigned i = 0; i < req->n; i++)
+		sum += req->ops[i].key.len + req->ops[i].value.len;
+	return sum;
+}
+
+/* Cuts what one turn takes off the front of a chain. The last one may go over the bytes, so a large one has its turn. */
+static struct hf_mail *cut_turn(struct hf_mail *first)
+{
+	struct hf_mail *last = first, *rest;
+	size_t bytes = 0;
+	unsigned n = 0;
+
+	for (struct hf_mail *m = first; m && n < STATE_TURN_MAX && bytes < STATE_TURN_BYTES; m = m->next) {
+		bytes += request_bytes(hf_container_of(m, struct hf_store_state, mail));
+		n++;
+		last = m;
+	}
+	rest = last->next;
+	last->next = NULL;
+	return rest;
+}
+
+/* All requests of a turn in one transaction; if that fails, one by one, so that one bad request (or a full map) does not
+ * take the others with it. */
+struct hf_mail *hf_state_batch(struct hf_store *s, struct hf_mail *first)
+{
+	struct hf_mail *rest = cut_turn(first);
 	struct hf_txn *txn = NULL;
 	int r = hf_txn_begin(s->state, true, &txn);
 
@@ -158,12 +188,15 @@ void hf_state_batch(struct hf_store *s, struct hf_mail *first)
 		r = hf_txn_commit(&txn);
 	else
 		hf_txn_abort(&txn);
+	s->g.state_commits++;
 	while (first) {
 		struct hf_store_state *req = hf_container_of(first, struct hf_store_state, mail);
 
 		first = first->next;
+		s->g.state_writes++;
 		reply(req, r == 0 ? 0 : run_one(s, req));
 	}
+	return rest;
 }
 
 int hf_store_state_load(struct hf_store *s, enum hf_state_table table,

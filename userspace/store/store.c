@@ -19,27 +19,24 @@
 
 static const char *const spool_tables[] = { "meta", "names", "queue", "body", "ledger", "blocks", NULL };
 
-/* --- requests: the tag says what a mail is; it is never called ---------------------------------------- */
-static void tag_append(struct hf_mail *mail) { (void)mail; }
-static void tag_resolve(struct hf_mail *mail) { (void)mail; }
-static void tag_state(struct hf_mail *mail) { (void)mail; }
-static void tag_stop(struct hf_mail *mail) { (void)mail; }
+/* --- requests -------------------------------------------------------------------------------------------- */
+enum mail_kind { MAIL_APPEND, MAIL_RESOLVE, MAIL_STATE, MAIL_STOP };
 
 void hf_store_append(struct hf_store *store, struct hf_store_append *req)
 {
-	req->mail.fn = tag_append;
+	req->mail.kind = MAIL_APPEND;
 	hf_inbox_post(store->inbox, &req->mail);
 }
 
 void hf_store_resolve(struct hf_store *store, struct hf_store_resolve *req)
 {
-	req->mail.fn = tag_resolve;
+	req->mail.kind = MAIL_RESOLVE;
 	hf_inbox_post(store->inbox, &req->mail);
 }
 
 void hf_store_state(struct hf_store *store, struct hf_store_state *req)
 {
-	req->mail.fn = tag_state;
+	req->mail.kind = MAIL_STATE;
 	hf_inbox_post(store->inbox, &req->mail);
 }
 
@@ -438,6 +435,7 @@ static void answer_early(struct hf_store *s, unsigned from)
 	send_replies(&out);
 }
 
+/* What was taken from the inbox beside appends. Resolves all go with the next commit; states wait for their turns. */
 struct intake {
 	struct hf_mail *resolves, **resolves_end, *states, **states_end;
 	bool stop;
@@ -456,14 +454,20 @@ static struct hf_mail *take_in(struct hf_store *s, struct hf_mail *mail, struct 
 	while (mail && s->n_ops < HF_BATCH_OPS && s->op_bytes < batch_bytes(s)) {
 		struct hf_mail *next = mail->next;
 
-		if (mail->fn == tag_append)
+		switch ((enum mail_kind)mail->kind) {
+		case MAIL_APPEND:
 			add_op(s, hf_container_of(mail, struct hf_store_append, mail));
-		else if (mail->fn == tag_resolve)
+			break;
+		case MAIL_RESOLVE:
 			chain(&in->resolves_end, mail);
-		else if (mail->fn == tag_state)
+			break;
+		case MAIL_STATE:
 			chain(&in->states_end, mail);
-		else
+			break;
+		case MAIL_STOP:
 			in->stop = true;
+			break;
+		}
 		mail = next;
 	}
 	return mail;
@@ -484,28 +488,30 @@ static void *writer(void *arg)
 	struct hf_store *s = arg;
 	struct pollfd p = { .fd = hf_inbox_fd(s->inbox), .events = POLLIN };
 	struct hf_mail *mail = NULL;
-	bool stop = false;
+	struct intake in = { .states_end = &in.states };
 
-	while (!stop || mail || s->n_ops) {
-		struct intake in = { .resolves_end = &in.resolves, .states_end = &in.states };
+	while (!in.stop || mail || s->n_ops || in.states) {
 		unsigned before = s->n_ops;
 		bool due, sweep;
 
-		if (!mail && !stop && poll(&p, 1, wait_ms(s)) < 0 && errno != EINTR)
+		in.resolves = NULL;
+		in.resolves_end = &in.resolves;
+		if (!mail && !in.stop && !in.states && poll(&p, 1, wait_ms(s)) < 0 && errno != EINTR)
 			hf_log(HF_LOG_ERR, "store.poll", "%s", strerror(errno));
 		if (!mail)
 			mail = hf_inbox_take(s->inbox);
 		mail = take_in(s, mail, &in);
-		stop = stop || in.stop;
 		if (s->cfg.interval_ms && s->n_ops > before)
 			answer_early(s, before);
-		due = s->n_ops && (!s->cfg.interval_ms || stop || s->n_ops >= HF_BATCH_OPS ||
+		due = s->n_ops && (!s->cfg.interval_ms || in.stop || s->n_ops >= HF_BATCH_OPS ||
 				   s->op_bytes >= batch_bytes(s) || wait_ms(s) == 0);
 		sweep = !s->failed ? hf_expire_due(s, hf_store_now_ms(s)) : hf_clock_mono_ms() >= s->retry_at_ms;
 		if (due || in.resolves || sweep)
 			run_batch(s, in.resolves);
 		if (in.states)
-			hf_state_batch(s, in.states);
+			in.states = hf_state_batch(s, in.states);
+		if (!in.states)
+			in.states_end = &in.states;
 	}
 	return NULL;
 }
@@ -658,7 +664,7 @@ int hf_store_create(const struct hf_store_cfg *cfg, struct hf_store **ret_store)
 void hf_store_destroy(struct hf_store **pstore)
 {
 	struct hf_store *s = *pstore;
-	struct hf_mail stop = { .fn = tag_stop };
+	struct hf_mail stop = { .kind = MAIL_STOP };
 
 	if (!s)
 		return;
@@ -687,6 +693,7 @@ void hf_store_gauges(const struct hf_store *s, struct hf_store_gauges *ret)
 		.delivered = s->g.delivered, .expired = s->g.expired, .evicted = s->g.evicted, .refused = s->g.refused,
 		.purged = s->g.purged, .used_bytes = s->g.used_bytes, .max_bytes = s->cfg.max_bytes,
 		.commits = s->g.commits, .commit_us_sum = s->g.commit_us_sum, .appends = s->g.appends,
-		.next_seq = s->g.next_seq, .failed = s->g.failed, .full = s->g.full,
+		.next_seq = s->g.next_seq, .state_commits = s->g.state_commits, .state_writes = s->g.state_writes,
+		.failed = s->g.failed, .full = s->g.full,
 	};
 }

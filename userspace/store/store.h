@@ -99,6 +99,7 @@ uint64_t hf_store_now_ms(const struct hf_store *store);	/* store time (architect
 struct hf_store_gauges {
 	uint64_t pending, pending_bytes, accepted, delivered, expired, evicted, refused, purged;
 	uint64_t used_bytes, max_bytes, commits, commit_us_sum, appends, next_seq;
+	uint64_t state_commits, state_writes;	/* of the state environment; writes: requests in them */
 	bool failed, full;
 };
 void hf_store_gauges(const struct hf_store *store, struct hf_store_gauges *ret);	/* any thread, wait-free */

@@ -73,6 +73,7 @@ struct hf_store {
 	void *pump_arg;
 
 	struct {
+		_Atomic uint64_t state_commits, state_writes;
 		_Atomic uint64_t pending, pending_bytes, accepted, delivered, expired, evicted, refused, purged;
 		_Atomic uint64_t used_bytes, commits, commit_us_sum, appends, next_seq;
 		_Atomic bool failed, full;
@@ -98,7 +99,8 @@ int hf_evict_oldest(struct hf_store *s, struct hf_txn *txn, size_t bytes);
 int hf_block_seal(struct hf_store *s, struct hf_txn *txn);	/* next_seq reached a boundary */
 /* state.c */
 int hf_state_open(struct hf_store *s);
-void hf_state_batch(struct hf_store *s, struct hf_mail *first);
+/* Commits the first of these requests, as many as one turn may cost the appends behind them; returns the others. */
+struct hf_mail *hf_state_batch(struct hf_store *s, struct hf_mail *first);
 /* stime.c */
 void hf_stime_load(struct hf_store *s, struct hf_span stored);
 void hf_stime_save(const struct hf_store *s, struct hf_buf *out);
