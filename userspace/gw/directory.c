@@ -3,7 +3,7 @@
 #include "gw/directory.h"
 #include "core/log.h"
 #include "core/util.h"
-#include "gw/session.h"
+#include "gw/worker.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ struct entry {
 	char ident[];
 };
 
-struct hf_dir_mail *hf_dir_mail_new(struct hf_worker *from, struct hf_session *s, uint64_t sid, const char *ident)
+struct hf_dir_mail *hf_dir_mail_new(struct hf_worker *from, void *claimant, uint64_t sid, const char *ident)
 {
 	size_t n = strlen(ident) + 1;
 	struct hf_dir_mail *m = calloc(1, sizeof *m + n);
@@ -35,7 +35,7 @@ struct hf_dir_mail *hf_dir_mail_new(struct hf_worker *from, struct hf_session *s
 	if (!m)
 		return NULL;
 	m->from = from;
-	m->s = s;
+	m->claimant = claimant;
 	m->sid = sid;
 	memcpy(m->ident, ident, n);
 	return m;
@@ -89,8 +89,9 @@ static void drop_if_idle(struct hf_dir *dir, struct entry *e, uint64_t now_ms)
 	free(e);
 }
 
-int hf_dir_init(struct hf_dir *dir)
+int hf_dir_init(struct hf_dir *dir, const struct hf_dir_ops *ops)
 {
+	dir->ops = ops;
 	hf_list_init(&dir->delayed);
 	return hf_map_create(&dir->entries);
 }
@@ -164,17 +165,23 @@ static void forget_stored(struct hf_worker *home, struct entry *e)
 /* --- claim, takeover -------------------------------------------------------------------------------- */
 static void on_granted(struct hf_mail *mail)
 {
-	hf_session_granted(hf_container_of(mail, struct hf_dir_mail, mail));
+	struct hf_dir_mail *ticket = hf_container_of(mail, struct hf_dir_mail, mail);
+
+	ticket->at->dir.ops->granted(ticket);
 }
 
 static void on_refused(struct hf_mail *mail)
 {
-	hf_session_refused(hf_container_of(mail, struct hf_dir_mail, mail));
+	struct hf_dir_mail *ticket = hf_container_of(mail, struct hf_dir_mail, mail);
+
+	ticket->at->dir.ops->refused(ticket);
 }
 
 static void on_release(struct hf_mail *mail)
 {
-	hf_session_release(hf_container_of(mail, struct hf_dir_mail, mail));
+	struct hf_dir_mail *release = hf_container_of(mail, struct hf_dir_mail, mail);
+
+	release->at->dir.ops->release(release);
 }
 
 static void refuse(struct hf_dir_mail *claim, int err)
@@ -369,12 +376,8 @@ void hf_down_finish(struct hf_down_job *job, int result)
 static void down_at_owner(struct hf_mail *mail)
 {
 	struct hf_down_job *job = hf_container_of(mail, struct hf_down_job, mail);
-	struct hf_session *s = hf_map_get(job->at->by_ident, hf_span_str(job->down->ident));
 
-	if (s)
-		hf_session_down(s, job);
-	else
-		hf_down_finish(job, HF_ENOTFOUND);
+	job->at->dir.ops->down(job);
 }
 
 static void down_at_home(struct hf_mail *mail)

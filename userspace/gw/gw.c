@@ -72,6 +72,7 @@ static int fill(struct hf_gw *gw, const struct hf_gw_cfg *cfg)
 
 int hf_gw_create(const struct hf_gw_cfg *cfg, struct hf_gw **ret_gw)
 {
+	pthread_condattr_t attr;
 	struct hf_gw *gw;
 	int err;
 
@@ -81,7 +82,10 @@ int hf_gw_create(const struct hf_gw_cfg *cfg, struct hf_gw **ret_gw)
 	if (!gw)
 		return -ENOMEM;
 	pthread_mutex_init(&gw->lock, NULL);
-	pthread_cond_init(&gw->cond, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&gw->cond, &attr);
+	pthread_condattr_destroy(&attr);
 	gw->workers = calloc(cfg->workers, sizeof *gw->workers);
 	err = gw->workers ? fill(gw, cfg) : -ENOMEM;
 	while (!err && gw->n_workers < cfg->workers) {
@@ -129,7 +133,7 @@ void hf_gw_stop(struct hf_gw *gw)
 			n++;
 		}
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += STOP_WAIT_S;
 	pthread_mutex_lock(&gw->lock);
 	while (gw->n_quiet < n)

@@ -210,7 +210,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	hf_session_fail_downs(s);
 	hf_session_detach_twins(s);
 	if (s->ticket && !s->claimed) {		/* on its way; whoever gets it sees that we are gone */
-		s->ticket->s = NULL;
+		s->ticket->claimant = NULL;
 		s->ticket = NULL;
 	}
 	if (s->claimed && !s->release && s->will)

@@ -121,13 +121,10 @@ void hf_session_stop(struct hf_session *s);	/* shutdown: finish appends, then cl
 
 /* session_connect.c */
 void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c);
-void hf_session_granted(struct hf_dir_mail *ticket);	/* session's worker */
-void hf_session_refused(struct hf_dir_mail *ticket);
 void hf_session_connack(struct hf_session *s, uint8_t code, enum hf_end why, const char *detail);
 void hf_session_recheck(struct hf_session *s, uint64_t now_ms, bool scope_changed);
 void hf_session_scope_swapped(struct hf_worker *w, const struct hf_scope *old);
-/* Another connection claims the identity. */
-void hf_session_release(struct hf_dir_mail *release);
+extern const struct hf_dir_ops hf_session_dir_ops;
 void hf_session_finish_release(struct hf_session *s);
 void hf_session_presence(struct hf_session *s, bool connected);
 
@@ -149,7 +146,7 @@ void hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struc
 void hf_session_detach_twins(struct hf_session *s);
 
 /* session_down.c */
-void hf_session_down(struct hf_session *s, struct hf_down_job *job);
+void hf_session_down(struct hf_down_job *job);
 void hf_session_puback(struct hf_session *s, uint16_t packet_id);
 void hf_session_pump_downs(struct hf_session *s);
 void hf_session_fail_downs(struct hf_session *s);

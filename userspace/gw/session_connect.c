@@ -237,9 +237,9 @@ void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c)
 }
 
 /* --- answers of the directory ------------------------------------------------------------------------------ */
-void hf_session_granted(struct hf_dir_mail *t)
+static void on_granted(struct hf_dir_mail *t)
 {
-	struct hf_session *s = t->s;
+	struct hf_session *s = t->claimant;
 	bool present = t->subs != NULL;
 
 	if (!s || s->state != HF_S_CLAIMING) {
@@ -273,9 +273,9 @@ void hf_session_granted(struct hf_dir_mail *t)
 	hf_session_settle(s);	/* the gateway may have begun to stop */
 }
 
-void hf_session_refused(struct hf_dir_mail *t)
+static void on_refused(struct hf_dir_mail *t)
 {
-	struct hf_session *s = t->s;
+	struct hf_session *s = t->claimant;
 	int err = t->err;
 
 	hf_dir_mail_free(t);
@@ -290,7 +290,7 @@ void hf_session_refused(struct hf_dir_mail *t)
 		hf_session_connack(s, HF_CONNACK_UNAVAILABLE, HF_END_NO_MEMORY, "directory");
 }
 
-void hf_session_release(struct hf_dir_mail *release)
+static void on_release(struct hf_dir_mail *release)
 {
 	struct hf_worker *w = release->at;
 	struct hf_session *s = hf_map_get(w->by_ident, hf_span_str(release->ident));
@@ -305,3 +305,7 @@ void hf_session_release(struct hf_dir_mail *release)
 		hf_conn_pause(s->conn);
 	hf_session_settle(s);
 }
+
+const struct hf_dir_ops hf_session_dir_ops = {
+	.granted = on_granted, .refused = on_refused, .release = on_release, .down = hf_session_down,
+};

@@ -9,10 +9,11 @@ static void put(struct hf_session *s, const struct hf_down *d, uint8_t qos, uint
 	hf_conn_flush_later(s->conn);
 }
 
-void hf_session_down(struct hf_session *s, struct hf_down_job *job)
+void hf_session_down(struct hf_down_job *job)
 {
 	const struct hf_down *d = job->down;
-	int granted = hf_session_live(s) && !s->release ? hf_subs_match(s->subs, d->topic) : -1;
+	struct hf_session *s = hf_map_get(job->at->by_ident, hf_span_str(d->ident));
+	int granted = s && hf_session_live(s) && !s->release ? hf_subs_match(s->subs, d->topic) : -1;
 
 	if (granted < 0) {
 		hf_down_finish(job, HF_ENOTFOUND);

@@ -165,7 +165,7 @@ int hf_worker_create(struct hf_gw *gw, unsigned index, struct hf_worker **ret_w)
 	if (!err)
 		err = hf_map_create(&w->by_ident);
 	if (!err)
-		err = hf_dir_init(&w->dir);
+		err = hf_dir_init(&w->dir, &hf_session_dir_ops);
 	if (err) {
 		hf_worker_destroy(&w);
 		return err;
