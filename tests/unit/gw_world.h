@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* A gateway with a real store and two workers on loopback, a stand-in for upstream, and a blocking MQTT client.
- * For test_session.c only. */
+ * For test_session.c and test_requests.c. */
 #pragma once
 #include "auth/sas.h"
 #include "auth/scope.h"
@@ -30,26 +30,58 @@
 enum { WORKERS = 2, WAIT_MS = 4000 };
 
 /* --- upstream's stand-in ------------------------------------------------------------------------------ */
+/* Answers at once, or (hold) keeps what it is asked until let_go. */
 struct hf_upstream {
 	pthread_mutex_t lock;
-	bool denied, silent_twin;
-	unsigned hints, n_presence, method_responses;
-	struct { char ident[HF_IDENT_MAX + 1]; bool connected; unsigned subs; } presence[256];
+	bool denied, hold;
+	unsigned hints, n_presence, method_answers, n_held;
+	struct { char ident[HF_IDENT_MAX + 1]; bool connected; unsigned subs; } presence[2048];
 	int last_method_status;
 	char last_method_rid[64];
+	struct { struct hf_inbox *to; struct hf_mail *mail; } held[4096];
 };
 
-void hf_upstream_presence(struct hf_upstream *up, const char *ident, bool connected, unsigned subs,
-			  const char *client_type, const char *model_id)
+/* Under the lock. */
+static inline void answer(struct hf_upstream *up, struct hf_inbox *to, struct hf_mail *mail, void (*back)(struct hf_mail *mail))
 {
-	assert_non_null(client_type);
-	assert_non_null(model_id);
+	mail->fn = back;
+	if (!up->hold) {
+		hf_inbox_post(to, mail);
+		return;
+	}
+	assert_true(up->n_held < HF_ARRAY_LEN(up->held));
+	up->held[up->n_held].to = to;
+	up->held[up->n_held++].mail = mail;
+}
+
+static inline void let_go(struct hf_upstream *up)
+{
+	pthread_mutex_lock(&up->lock);
+	up->hold = false;
+	for (unsigned i = 0; i < up->n_held; i++)
+		hf_inbox_post(up->held[i].to, up->held[i].mail);
+	up->n_held = 0;
+	pthread_mutex_unlock(&up->lock);
+}
+
+static void presence_back(struct hf_mail *mail)
+{
+	struct hf_presence *p = hf_container_of(mail, struct hf_presence, mail);
+
+	p->done(p);
+}
+
+void hf_upstream_presence(struct hf_upstream *up, struct hf_presence *p)
+{
+	assert_non_null(p->client_type);
+	assert_non_null(p->model_id);
 	pthread_mutex_lock(&up->lock);
 	if (up->n_presence < HF_ARRAY_LEN(up->presence)) {
-		snprintf(up->presence[up->n_presence].ident, HF_IDENT_MAX + 1, "%s", ident);
-		up->presence[up->n_presence].connected = connected;
-		up->presence[up->n_presence++].subs = subs;
+		snprintf(up->presence[up->n_presence].ident, HF_IDENT_MAX + 1, "%s", p->ident);
+		up->presence[up->n_presence].connected = p->connected;
+		up->presence[up->n_presence++].subs = p->subs;
 	}
+	answer(up, p->reply_to, &p->mail, presence_back);
 	pthread_mutex_unlock(&up->lock);
 }
 
@@ -62,23 +94,28 @@ static void twin_back(struct hf_mail *mail)
 
 void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req)
 {
-	(void)up;
 	req->status = req->is_patch ? hf_span_is(req->body, "bad") ? 400 : 204 : 200;
 	if (!req->is_patch)
 		hf_buf_puts(&req->reply, "{\"desired\":{\"$version\":1},\"reported\":{\"$version\":1}}");
-	req->mail.fn = twin_back;
-	hf_inbox_post(req->reply_to, &req->mail);
+	pthread_mutex_lock(&up->lock);
+	answer(up, req->reply_to, &req->mail, twin_back);
+	pthread_mutex_unlock(&up->lock);
 }
 
-void hf_upstream_method_response(struct hf_upstream *up, const char *ident, int status, struct hf_span rid,
-				 struct hf_span body)
+static void method_answer_back(struct hf_mail *mail)
 {
-	(void)ident;
-	(void)body;
+	struct hf_method_answer *a = hf_container_of(mail, struct hf_method_answer, mail);
+
+	a->done(a);
+}
+
+void hf_upstream_method_answer(struct hf_upstream *up, struct hf_method_answer *a)
+{
 	pthread_mutex_lock(&up->lock);
-	up->method_responses++;
-	up->last_method_status = status;
-	snprintf(up->last_method_rid, sizeof up->last_method_rid, "%.*s", (int)rid.len, (const char *)rid.ptr);
+	up->method_answers++;
+	up->last_method_status = a->status;
+	snprintf(up->last_method_rid, sizeof up->last_method_rid, "%.*s", (int)a->rid.len, (const char *)a->rid.ptr);
+	answer(up, a->reply_to, &a->mail, method_answer_back);
 	pthread_mutex_unlock(&up->lock);
 }
 
@@ -374,4 +411,24 @@ static inline uint8_t subscribe(struct client *c, uint16_t id, const char *filte
 	expect(c, HF_MQTT_SUBACK);
 	assert_int_equal(c->p.suback.packet_id, id);
 	return c->p.suback.codes.ptr[0];
+}
+
+/* --- downlinks ------------------------------------------------------------------------------------------------ */
+struct test_down {
+	struct hf_loop *loop;
+	struct hf_down down;
+};
+
+static inline void down_back(struct hf_down *down)
+{
+	hf_loop_stop(hf_container_of(down, struct test_down, down)->loop);
+}
+
+static inline void start_down(struct world *w, struct test_down *t, const char *ident, const char *topic, uint8_t qos)
+{
+	*t = (struct test_down){ .loop = w->loop,
+				 .down = { .reply_to = w->inbox, .done = down_back, .result = 1, .qos = qos,
+					   .topic = hf_span_str(topic), .body = hf_span_str("{}") } };
+	snprintf(t->down.ident, sizeof t->down.ident, "%s", ident);
+	hf_gw_to_child(w->gw, &t->down);
 }

@@ -86,6 +86,7 @@ int hf_gw_create(const struct hf_gw_cfg *cfg, struct hf_gw **ret_gw)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&gw->cond, &attr);
 	pthread_condattr_destroy(&attr);
+	gw->n_planned = cfg->workers;
 	gw->workers = calloc(cfg->workers, sizeof *gw->workers);
 	err = gw->workers ? fill(gw, cfg) : -ENOMEM;
 	while (!err && gw->n_workers < cfg->workers) {

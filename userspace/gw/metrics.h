@@ -60,9 +60,14 @@
 	  "publishes left unanswered behind a refused one")                                        \
 	X(PUBACKS, "pubacks_total", COUNTER, "PUBACKs sent to children")                           \
 	X(WILLS, "wills_published_total", COUNTER, "wills stored as messages")                     \
+	X(TO_STORE, "store_requests_open", GAUGE, "messages handed to the store, not answered yet") \
+	X(TO_STORE_BYTES, "store_requests_open_bytes", GAUGE, "bytes of them")                     \
+	X(TO_UP, "upstream_requests_open", GAUGE, "requests of children handed to upstream, not answered yet") \
+	X(TO_UP_BYTES, "upstream_requests_open_bytes", GAUGE, "bytes of them, with room for the answers") \
 	X(CREDIT_WAITS, "credit_waits_total", COUNTER, "sessions paused for back-pressure")        \
 	X(TWIN_REQUESTS, "twin_requests_total", COUNTER, "twin requests of children")              \
 	X(METHOD_RESPONSES, "method_responses_total", COUNTER, "method responses of children")     \
+	X(METHOD_UNASKED, "method_responses_unasked_total", COUNTER, "method responses to no request: dropped") \
 	X(DOWN_SENT, "downlinks_delivered_total", COUNTER, "methods, patches, C2D delivered")      \
 	X(DOWN_FAILED, "downlinks_undelivered_total", COUNTER, "downlinks that found no taker")    \
 	X(NO_MEMORY, "allocation_failed_total", COUNTER, "operations refused for lack of memory")

@@ -42,7 +42,7 @@ static void note_end(struct hf_session *s, enum hf_end why, const char *detail)
 
 static bool waiting(const struct hf_session *s)
 {
-	return s->wait_claim || s->wait_state || s->wait_fifo || s->wait_credit;
+	return s->wait_claim || s->wait_state || s->wait_fifo || s->wait_credit || s->wait_twins;
 }
 
 static bool ended(const struct hf_session *s)
@@ -294,7 +294,7 @@ static void leave(struct hf_session *s)
 static void depart(struct hf_session *s)
 {
 	leave(s);
-	hf_session_presence(s, false);
+	hf_session_left(s);
 	s->ticket->damp = s->damp;
 	hf_dir_gone(hf_take(s->ticket));
 }
@@ -310,6 +310,7 @@ static void session_free(struct hf_session *s)
 		free(s->token);
 	}
 	free(s->subs);
+	free(s->asked);
 	free(s->client_type);
 	free(s->model_id);
 	free(s->ident);
@@ -348,9 +349,9 @@ void hf_session_settle(struct hf_session *s)
 	}
 	if (s->stopping)
 		hf_session_end(s, HF_END_SHUTDOWN, NULL);
-	if (ended(s) && s->claimed)
+	if (ended(s) && s->claimed && !s->presence_busy)
 		depart(s);
-	if (!s->conn)
+	if (!s->conn && !s->claimed && !s->presence_busy)
 		session_free(s);
 }
 

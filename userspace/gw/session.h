@@ -59,7 +59,7 @@ struct hf_twin_job;
 
 struct hf_session {
 	struct hf_list node;		/* worker->sessions */
-	struct hf_list blocked;		/* worker->blocked */
+	struct hf_list blocked;		/* of the credits that it waits for */
 	struct hf_admit_seat seat;
 	struct hf_worker *w;
 	struct hf_conn *conn;		/* NULL once closed */
@@ -70,7 +70,8 @@ struct hf_session {
 	uint16_t keep_alive_s, next_packet_id;
 	enum hf_session_state state : 8;
 	bool claimed : 1, clean : 1, chain_trusted : 1, stopping : 1, damp : 1, counted : 1;
-	bool wait_claim : 1, wait_state : 1, wait_fifo : 1, wait_credit : 1;	/* why reading is blocked */
+	bool presence_busy : 1, presence_again : 1;
+	bool wait_claim : 1, wait_state : 1, wait_fifo : 1, wait_credit : 1, wait_twins : 1;	/* why reading is blocked */
 	struct hf_subs *subs;		/* filters in force */
 	uint8_t *token;			/* SAS text for the re-checks; wiped */
 	uint32_t token_len;
@@ -84,12 +85,14 @@ struct hf_session {
 	unsigned n_down_wait, n_down_out;
 	struct hf_list twins;		/* struct hf_twin_job */
 	unsigned n_twins;
+	struct hf_asked *asked;		/* methods to be answered; NULL before the first */
+	struct hf_presence presence;
 	atomic_bool broken;		/* see struct hf_store_append */
 	uint64_t sid, last_rx_ms, since_ms, deadline_ms, held_until_ms, next_check_ms, accepted;
 	int64_t connected_wall_ms, expiry_s;
 };
 enum {
-	HF_FIFO_MAX = 512, HF_FIFO_BYTES = 2 << 20,	/* unanswered publishes of one session */
+	HF_FIFO_MAX = 512, HF_FIFO_BYTES = 1 << 20,	/* unanswered publishes of one session */
 	HF_DOWN_OUT_MAX = 64, HF_DOWN_WAIT_MAX = 256,
 	HF_TWINS_MAX = 32,
 	HF_HOLD_MS = 2000, HF_CLAIM_MS = 2000, HF_SWEEP_MS = 250,
@@ -126,7 +129,11 @@ void hf_session_recheck(struct hf_session *s, uint64_t now_ms, bool scope_change
 void hf_session_scope_swapped(struct hf_worker *w, const struct hf_scope *old);
 extern const struct hf_dir_ops hf_session_dir_ops;
 void hf_session_finish_release(struct hf_session *s);
-void hf_session_presence(struct hf_session *s, bool connected);
+
+/* session_presence.c. Settles the session later, once upstream has taken the notice. */
+void hf_session_here(struct hf_session *s);	/* connected, or with other subscriptions */
+void hf_session_left(struct hf_session *s);	/* not while presence_busy */
+void hf_session_left_unseen(struct hf_worker *w, const char *ident);	/* who left before its session was up */
 
 /* session_publish.c: false = blocked, the packet must be offered again. */
 bool hf_session_publish(struct hf_session *s, const struct hf_mqtt_publish *p);
@@ -135,14 +142,22 @@ int hf_session_make_will(struct hf_session *s, const struct hf_mqtt_connect *c, 
 void hf_session_publish_will(struct hf_session *s);
 void hf_session_free_fifo(struct hf_session *s);
 void hf_worker_free_pool(struct hf_worker *w);
+void hf_session_init_credits(struct hf_worker *w);
+/* May it ask upstream for so much more? False: it waits, and the packet is offered again. */
+bool hf_session_has_up_credit(struct hf_session *s, size_t bytes);
 
 /* session_sub.c */
 void hf_session_subscribe(struct hf_session *s, uint16_t packet_id, struct hf_span filters);
 void hf_session_unsubscribe(struct hf_session *s, uint16_t packet_id, struct hf_span filters);
 unsigned hf_session_sub_bits(const struct hf_session *s);
 
-/* session_twin.c */
-void hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p);
+/* session_method.c: a method is about to be written (-ENOMEM); its answer came (false = blocked). */
+struct hf_topic;
+int hf_session_asked(struct hf_session *s, const struct hf_down *d);
+bool hf_session_method_answer(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p);
+
+/* session_twin.c: false = blocked. */
+bool hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p);
 void hf_session_detach_twins(struct hf_session *s);
 
 /* session_down.c */

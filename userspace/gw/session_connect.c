@@ -20,12 +20,6 @@ void hf_session_connack(struct hf_session *s, uint8_t code, enum hf_end why, con
 	hf_session_end(s, why, detail);
 }
 
-void hf_session_presence(struct hf_session *s, bool connected)
-{
-	hf_upstream_presence(s->w->gw->up, s->ident, connected, connected ? hf_session_sub_bits(s) : 0,
-			     s->client_type ? s->client_type : "", s->model_id ? s->model_id : "");
-}
-
 static char *make_ident(struct hf_span device, struct hf_span module)
 {
 	size_t n = device.len + (module.len ? module.len + 1 : 0);
@@ -244,7 +238,7 @@ static void on_granted(struct hf_dir_mail *t)
 
 	if (!s || s->state != HF_S_CLAIMING) {
 		/* Too late for it. The session before was told to go without a word to upstream. */
-		hf_upstream_presence(t->from->gw->up, t->ident, false, 0, "", "");
+		hf_session_left_unseen(t->from, t->ident);
 		if (s)
 			s->ticket = NULL;
 		hf_dir_gone(t);
@@ -267,7 +261,7 @@ static void on_granted(struct hf_dir_mail *t)
 	hf_conn_flush_later(s->conn);
 	hf_log(HF_LOG_INFO, "child.connect", "peer %s child %s: connected%s", hf_conn_peer(s->conn), s->ident,
 	       present ? ", session resumed" : "");
-	hf_session_presence(s, true);
+	hf_session_here(s);
 	s->wait_claim = false;
 	hf_session_wake(s);
 	hf_session_settle(s);	/* the gateway may have begun to stop */

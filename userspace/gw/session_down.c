@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* gw/session_down.c - methods, desired patches and C2D to a child; QoS 1 ends with its PUBACK. */
 #include "gw/session.h"
+#include <errno.h>
 #include <holdfast/err.h>
 
 static void put(struct hf_session *s, const struct hf_down *d, uint8_t qos, uint16_t packet_id)
@@ -17,6 +18,8 @@ void hf_session_down(struct hf_down_job *job)
 
 	if (granted < 0) {
 		hf_down_finish(job, HF_ENOTFOUND);
+	} else if (d->kind == HF_DOWN_METHOD && hf_session_asked(s, d)) {
+		hf_down_finish(job, -ENOMEM);
 	} else if (granted == 0 || d->qos == 0) {
 		if (hf_conn_out_len(s->conn) > HF_DOWN_LOW_WATER) {	/* it does not read */
 			hf_down_finish(job, HF_EFULL);

@@ -57,41 +57,40 @@ void hf_worker_free_pool(struct hf_worker *w)
 	w->pool = NULL;
 }
 
-static bool has_credit(const struct hf_worker *w, size_t bytes)
+static void on_credit(struct hf_list *node)
 {
-	return w->used_count < HF_CREDIT_COUNT && (!w->used_bytes || w->used_bytes + bytes <= HF_CREDIT_BYTES);
+	struct hf_session *s = hf_container_of(node, struct hf_session, blocked);
+
+	s->wait_credit = false;
+	hf_session_wake(s);
 }
 
-static void return_credit(struct hf_worker *w, const struct hf_pub *p)
+void hf_session_init_credits(struct hf_worker *w)
 {
-	w->used_count--;
-	w->used_bytes -= p->bytes;
-	if (w->used_count > HF_CREDIT_COUNT / 4 * 3 || w->used_bytes > HF_CREDIT_BYTES / 4 * 3)
-		return;
-	while (!hf_list_empty(&w->blocked)) {
-		struct hf_session *s = hf_container_of(w->blocked.next, struct hf_session, blocked);
+	unsigned n = hf_max(w->gw->n_planned, 1u);
 
-		hf_list_del(&s->blocked);
-		s->wait_credit = false;
-		hf_session_wake(s);
-	}
+	hf_credit_init(&w->to_store, HF_TO_STORE_COUNT, HF_TO_STORE_BYTES / n, HF_M_TO_STORE, HF_M_TO_STORE_BYTES, on_credit);
+	hf_credit_init(&w->to_up, HF_TO_UP_COUNT, HF_TO_UP_BYTES / n, HF_M_TO_UP, HF_M_TO_UP_BYTES, on_credit);
 }
 
-/* False and blocked when this publish must wait. */
-static bool may_append(struct hf_session *s, size_t bytes)
+/* False and blocked when this packet must wait: for its own session's answers, or for credit. */
+static bool has_room(struct hf_session *s, struct hf_credit *credit, size_t bytes, size_t fifo_bytes)
 {
-	struct hf_worker *w = s->w;
-
-	if (s->fifo_n >= HF_FIFO_MAX || (s->fifo_bytes && s->fifo_bytes + bytes > HF_FIFO_BYTES)) {
+	if (s->fifo_n >= HF_FIFO_MAX || (s->fifo_bytes && s->fifo_bytes + fifo_bytes > HF_FIFO_BYTES)) {
 		s->wait_fifo = true;
-	} else if (!has_credit(w, bytes)) {
+	} else if (!hf_credit_has(credit, bytes)) {
 		s->wait_credit = true;
-		hf_list_add_tail(&w->blocked, &s->blocked);
+		hf_list_add_tail(&credit->waiting, &s->blocked);
 	} else {
 		return true;
 	}
 	hf_metric_add(HF_M_CREDIT_WAITS, 1);
 	return false;
+}
+
+bool hf_session_has_up_credit(struct hf_session *s, size_t bytes)
+{
+	return has_room(s, &s->w->to_up, bytes, 0);
 }
 
 /* --- FIFO of unanswered publishes ---------------------------------------------------------------------------- */
@@ -193,7 +192,7 @@ static void append_done(struct hf_store_append *app)
 	int err = app->err;
 
 	hf_msg_unref(&app->msg);
-	return_credit(s->w, p);
+	hf_credit_give(&s->w->to_store, p->bytes);
 	s->n_appends--;
 	if (!err) {
 		s->accepted++;
@@ -213,8 +212,7 @@ static void append_done(struct hf_store_append *app)
 static void append(struct hf_session *s, struct hf_pub *p, struct hf_msg *msg)
 {
 	s->n_appends++;
-	s->w->used_count++;
-	s->w->used_bytes += p->bytes;
+	hf_credit_take(&s->w->to_store, p->bytes);
 	p->app.msg = msg;
 	p->app.reply_to = s->w->inbox;
 	p->app.done = append_done;
@@ -244,7 +242,7 @@ static bool publish_event(struct hf_session *s, const struct hf_topic *t, const 
 		hf_metric_add(HF_M_PUBLISH_HELD, 1);
 		return true;
 	}
-	if (!may_append(s, bytes))
+	if (!has_room(s, &s->w->to_store, bytes, bytes))
 		return false;
 	hf_buf_reset(bag);
 	if (hf_bag_canonical(t->rest, p->retain ? "mqtt-retain=true" : NULL, bag) || bag->err) {
@@ -284,13 +282,9 @@ bool hf_session_publish(struct hf_session *s, const struct hf_mqtt_publish *p)
 		return publish_event(s, &t, p);
 	case HF_TOPIC_TWIN_GET:
 	case HF_TOPIC_TWIN_PATCH:
-		hf_session_twin(s, &t, p);
-		return true;
+		return hf_session_twin(s, &t, p);
 	case HF_TOPIC_METHOD_RES:
-		hf_metric_add(HF_M_METHOD_RESPONSES, 1);
-		hf_upstream_method_response(s->w->gw->up, s->ident, t.status, t.rid, p->body);
-		hf_session_puback_later(s, p->qos ? p->packet_id : 0);
-		return true;
+		return hf_session_method_answer(s, &t, p);
 	case HF_TOPIC_BAD:
 		break;
 	}

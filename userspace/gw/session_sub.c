@@ -52,7 +52,7 @@ static void adopt(struct hf_session *s, struct hf_subs *subs)
 	free(s->subs);
 	s->subs = subs;
 	if (s->state == HF_S_UP && hf_session_sub_bits(s) != before)
-		hf_session_presence(s, true);
+		hf_session_here(s);
 }
 
 static void stored(struct hf_store_state *req)

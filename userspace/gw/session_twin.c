@@ -8,13 +8,15 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { REPLY_MAX = 512 * 1024 };
+enum { REPLY_MAX = 512 * 1024, REPLY_ROOM = 16 * 1024 /* what an answer counts for among the credits */ };
 
 /* Lives until upstream answered, also when its session is gone. */
 struct hf_twin_job {
 	struct hf_twin_request req;
 	struct hf_list node;
 	struct hf_session *s;	/* NULL = nobody waits any more */
+	struct hf_worker *w;
+	size_t bytes;		/* credit taken */
 	size_t rid_len;
 	char text[];		/* rid, then the request body */
 };
@@ -55,11 +57,16 @@ static void answered(struct hf_twin_request *req)
 	struct hf_twin_job *job = hf_container_of(req, struct hf_twin_job, req);
 	struct hf_session *s = job->s;
 
+	hf_credit_give(&job->w->to_up, job->bytes);
 	if (s) {
 		hf_list_del(&job->node);
 		s->n_twins--;
 		reply(s, req->status, hf_span(job->text, job->rid_len), req->is_patch ? req->version : -1,
 		      hf_buf_span(&req->reply));
+		if (s->wait_twins && s->n_twins <= HF_TWINS_MAX / 2) {
+			s->wait_twins = false;
+			hf_session_wake(s);
+		}
 	}
 	hf_buf_fini(&req->reply);
 	free(job);
@@ -76,28 +83,33 @@ void hf_session_detach_twins(struct hf_session *s)
 	s->n_twins = 0;
 }
 
-void hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p)
+bool hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p)
 {
 	bool is_patch = t->kind == HF_TOPIC_TWIN_PATCH;
 	size_t n = t->rid.len + p->body.len;
 	struct hf_twin_job *job;
 
-	hf_metric_add(HF_M_TWIN_REQUESTS, 1);
 	if (!is_patch && !t->rid.len) {		/* edgehub-behaviour 2.3.2 */
 		hf_session_end(s, HF_END_BAD_TOPIC, "twin GET without $rid");
-		return;
+		return true;
 	}
 	if (s->n_twins >= HF_TWINS_MAX) {
-		reply(s, 429, t->rid, -1, hf_span(NULL, 0));
-		hf_session_puback_later(s, p->qos ? p->packet_id : 0);
-		return;
+		s->wait_twins = true;
+		hf_metric_add(HF_M_CREDIT_WAITS, 1);
+		return false;
 	}
+	if (!hf_session_has_up_credit(s, p->body.len + REPLY_ROOM))
+		return false;
+	hf_metric_add(HF_M_TWIN_REQUESTS, 1);
 	job = calloc(1, sizeof *job + n + 1);
 	if (!job) {
 		hf_session_end(s, HF_END_NO_MEMORY, "twin request");
-		return;
+		return true;
 	}
 	job->s = s;
+	job->w = s->w;
+	job->bytes = p->body.len + REPLY_ROOM;
+	hf_credit_take(&s->w->to_up, job->bytes);
 	job->rid_len = t->rid.len;
 	if (t->rid.len)
 		memcpy(job->text, t->rid.ptr, t->rid.len);
@@ -114,4 +126,5 @@ void hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struc
 	s->n_twins++;
 	hf_upstream_twin(s->w->gw->up, &job->req);
 	hf_session_puback_later(s, p->qos ? p->packet_id : 0);
+	return true;
 }

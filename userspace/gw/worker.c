@@ -149,7 +149,7 @@ int hf_worker_create(struct hf_gw *gw, unsigned index, struct hf_worker **ret_w)
 	w->next_sid = 1;
 	w->bag = HF_BUF_INIT(4 * HF_MSG_MAX_SIZE);
 	hf_list_init(&w->sessions);
-	hf_list_init(&w->blocked);
+	hf_session_init_credits(w);
 	hf_admit_door_init(&w->door, tell_door);
 	w->swap_mail.fn = on_swap;
 	w->door_mail.fn = on_door;

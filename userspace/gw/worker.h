@@ -4,14 +4,18 @@
 #pragma once
 #include "core/list.h"
 #include "core/map.h"
+#include "gw/credit.h"
 #include "gw/directory.h"
 #include "gw/gw_int.h"
 #include "loop/inbox.h"
 #include "loop/loop.h"
 #include "net/listener.h"
 
-/* Credits of one worker towards the store: messages and bytes handed in and not yet answered. */
-enum { HF_CREDIT_COUNT = 4096, HF_CREDIT_BYTES = 16 << 20 };
+/* Bounds of what all workers together have handed in without an answer; each has its part of the bytes. */
+enum {
+	HF_TO_STORE_COUNT = 4096, HF_TO_STORE_BYTES = 8 << 20,
+	HF_TO_UP_COUNT = 512, HF_TO_UP_BYTES = 8 << 20,
+};
 
 struct hf_pub;
 struct hf_worker {
@@ -31,9 +35,7 @@ struct hf_worker {
 	struct hf_buf bag;		/* scratch for property bags */
 	struct hf_pub *pool;		/* free append requests */
 	void *chunks;			/* memory behind the pool */
-	unsigned used_count;		/* credits in use */
-	size_t used_bytes;
-	struct hf_list blocked;		/* sessions that wait for credits, oldest first */
+	struct hf_credit to_store, to_up;
 	uint64_t next_sid, stop_at_ms;
 	bool stopping, quiet;
 	pthread_t thread;

@@ -142,11 +142,15 @@ void hf_hub_session_publish(struct hf_hub_session *s, struct hf_span topic, stru
 }
 
 /* --- downlinks ------------------------------------------------------------------------------------------------ */
+/* What the hub may have on its way to one child. */
+enum { DOWN_MAX = 256, DOWN_BYTES = 1 << 20 };
+
 struct down_box {
 	struct hf_down down;
 	struct hf_upstream *up;
 	unsigned generation;
 	uint16_t packet_id;	/* of the hub's QoS 1 PUBLISH; 0 = none */
+	size_t bytes;
 	uint8_t data[];
 };
 
@@ -155,6 +159,10 @@ static void on_down_done(struct hf_down *down)
 	struct down_box *box = hf_container_of(down, struct down_box, down);
 	struct hf_hub_session *s = hf_hub_session_find(box->up, hf_span_str(down->ident));
 
+	if (s) {
+		s->n_down--;
+		s->down_bytes -= box->bytes;
+	}
 	/* Only the child's own PUBACK completes a C2D message; otherwise the hub delivers it again. */
 	if (down->result == 0 && box->packet_id && s && s->generation == box->generation && hf_hub_session_is_up(s)) {
 		hf_mqtt_put_ack(hf_conn_out(s->conn->conn), HF_MQTT_PUBACK, box->packet_id);
@@ -166,10 +174,15 @@ static void on_down_done(struct hf_down *down)
 static void send_down(struct hf_hub_session *s, enum hf_down_kind kind, uint8_t qos, uint16_t packet_id,
 		      struct hf_span topic, struct hf_span body)
 {
-	struct down_box *box = malloc(sizeof *box + topic.len + body.len);
+	size_t bytes = topic.len + body.len;
+	struct down_box *box = NULL;
 
-	if (!box)
-		return;	/* the hub's timer tells its caller; C2D stays in its queue */
+	if (s->n_down < DOWN_MAX && (!s->down_bytes || s->down_bytes + bytes <= DOWN_BYTES))
+		box = malloc(sizeof *box + bytes);
+	if (!box) {	/* the hub's timer tells its caller; C2D stays in its queue */
+		s->up->n.downs_refused++;
+		return;
+	}
 	memset(box, 0, sizeof *box);
 	memcpy(box->data, topic.ptr, topic.len);
 	if (body.len)
@@ -177,6 +190,9 @@ static void send_down(struct hf_hub_session *s, enum hf_down_kind kind, uint8_t 
 	box->up = s->up;
 	box->generation = s->generation;
 	box->packet_id = packet_id;
+	box->bytes = bytes;
+	s->n_down++;
+	s->down_bytes += bytes;
 	box->down = (struct hf_down){ .reply_to = s->up->inbox, .done = on_down_done, .kind = kind, .qos = qos,
 				      .topic = hf_span(box->data, topic.len), .body = hf_span(box->data + topic.len, body.len) };
 	snprintf(box->down.ident, sizeof box->down.ident, "%s", s->ident);

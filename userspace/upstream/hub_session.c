@@ -15,6 +15,8 @@
 #define KEEP_ALIVE_S 230
 #define OWN_PING_MS 5000
 #define CHILD_PING_MS 60000
+#define ROOM_BYTES (512 * 1024)	/* waiting for a hub that does not read */
+#define OUT_MAX (4u << 20)
 #define SILENT_MS 15000		/* after a ping without an answer */
 
 static void session_closed(struct hf_hub_session *s, int err, const char *why, bool by_hub);
@@ -49,6 +51,10 @@ struct hf_hub_session *hf_hub_session_get(struct hf_upstream *up, const char *id
 const char *hf_hub_session_ident(const struct hf_hub_session *s) { return s->ident; }
 struct hf_upstream *hf_hub_session_up(const struct hf_hub_session *s) { return s->up; }
 bool hf_hub_session_is_up(const struct hf_hub_session *s) { return s->state == SESSION_UP; }
+bool hf_hub_session_has_room(const struct hf_hub_session *s)
+{
+	return s->state == SESSION_UP && hf_conn_out_len(s->conn->conn) < ROOM_BYTES;
+}
 unsigned hf_hub_session_subs(const struct hf_hub_session *s) { return s->present ? s->subs : 0; }
 unsigned hf_hub_session_generation(const struct hf_hub_session *s) { return s->generation; }
 
@@ -162,8 +168,11 @@ static void on_drained(void *arg, struct hf_conn *c)
 	struct session_conn *sc = arg;
 
 	(void)c;
-	if (sc->session && sc->session->child)
+	if (!sc->session)
+		return;
+	if (sc->session->child)
 		hf_pump_kick(sc->session->up->pump, sc->session->child);
+	hf_twin_send_waiting(sc->session);
 }
 
 static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
@@ -185,7 +194,7 @@ int hf_hub_session_connect(struct hf_hub_session *s, const struct hf_address *ad
 {
 	struct hf_upstream *up = s->up;
 	struct hf_conn_cfg cfg = { .tls = up->tls, .server_name = up->hub_host, .is_client = true,
-				   .handshake_timeout_ms = 10000, .out_cap = 32u << 20 };
+				   .handshake_timeout_ms = 10000, .out_cap = OUT_MAX };
 	struct session_conn *sc = calloc(1, sizeof *sc);
 	int r;
 

@@ -21,6 +21,8 @@ struct hf_hub_session {
 	struct { uint16_t id; uint64_t seq; } flight[HF_PUMP_WINDOW];
 	unsigned n_flight;
 	uint16_t next_id;
+	unsigned n_down;		/* methods, patches, messages on their way to the child */
+	size_t down_bytes;
 	bool present;			/* the child is connected to the gateway */
 	unsigned subs, hub_subs;	/* the child's; what we subscribed at the hub */
 	char *client_type, *model_id;

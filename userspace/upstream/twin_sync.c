@@ -24,6 +24,8 @@ struct hf_twin {
 	json_t *pushing;		/* the part of it that is on the way */
 	struct hf_list ops;
 	bool reconciled;		/* since the session came up */
+	bool saving, unsaved;		/* on its way to the store; changed since */
+	struct hf_mail *waiting, **waiting_end;	/* requests that the next commit answers */
 };
 
 static struct hf_twin *get(struct hf_upstream *up, const char *ident)
@@ -37,6 +39,7 @@ static struct hf_twin *get(struct hf_upstream *up, const char *ident)
 		return NULL;
 	snprintf(t->ident, sizeof t->ident, "%s", ident);
 	hf_list_init(&t->ops);
+	t->waiting_end = &t->waiting;
 	if (hf_map_put(up->twins, hf_span_str(ident), t) != 0) {
 		free(t);
 		return NULL;
@@ -48,10 +51,10 @@ static struct hf_twin *get(struct hf_upstream *up, const char *ident)
 struct saved {
 	struct hf_store_state req;
 	struct hf_state_op op;
-	char ident[HF_IDENT_MAX + 1];
 	char *text;
 	struct hf_upstream *up;
-	struct hf_twin_request *answer;	/* to be told 204 once this is on disk */
+	struct hf_twin *twin;
+	struct hf_mail *answers;	/* requests to be told 204 once this is on disk */
 };
 
 static void on_reply(struct hf_mail *mail)
@@ -69,22 +72,36 @@ static void finish(struct hf_twin_request *req, int status, int64_t version)
 	hf_inbox_post(req->reply_to, &req->mail);
 }
 
+static void finish_all(struct hf_mail *first, int status)
+{
+	while (first) {
+		struct hf_twin_request *req = hf_container_of(first, struct hf_twin_request, mail);
+
+		first = first->next;
+		finish(req, status, -1);
+	}
+}
+
+static void save_now(struct hf_upstream *up, struct hf_twin *t);
+
 static void on_saved(struct hf_store_state *state)
 {
 	struct saved *s = hf_container_of(state, struct saved, req);
+	struct hf_twin *t = s->twin;
 
 	s->up->n_saving--;
-	if (s->answer)
-		finish(s->answer, state->err ? 500 : 204, -1);
+	t->saving = false;
+	finish_all(s->answers, state->err ? 500 : 204);
+	if (t->unsaved)
+		save_now(s->up, t);
 	free(s->text);
 	free(s);
 }
 
-/* answer: a request that waits for this commit, or NULL. */
-static void save(struct hf_upstream *up, const struct hf_twin *t, struct hf_twin_request *answer)
+static char *stored_form(const struct hf_twin *t)
 {
-	struct saved *s = calloc(1, sizeof *s);
 	json_t *doc = json_object();
+	char *text;
 
 	if (t->desired)
 		json_object_set(doc, "desired", t->desired);
@@ -98,22 +115,47 @@ static void save(struct hf_upstream *up, const struct hf_twin *t, struct hf_twin
 			hf_twin_accumulate(all, t->pending);
 		json_object_set_new(doc, "pending", all);
 	}
-	if (s)
-		s->text = json_dumps(doc, JSON_COMPACT);
+	text = json_dumps(doc, JSON_COMPACT);
 	json_decref(doc);
+	return text;
+}
+
+static void save_now(struct hf_upstream *up, struct hf_twin *t)
+{
+	struct saved *s = calloc(1, sizeof *s);
+	struct hf_mail *answers = hf_take(t->waiting);
+
+	t->waiting_end = &t->waiting;
+	t->unsaved = false;
+	if (s)
+		s->text = stored_form(t);
 	if (!s || !s->text) {
 		free(s);
-		if (answer)
-			finish(answer, 500, -1);
+		finish_all(answers, 500);
 		return;
 	}
-	memcpy(s->ident, t->ident, sizeof s->ident);
-	s->answer = answer;
+	s->answers = answers;
 	s->up = up;
-	s->op = (struct hf_state_op){ HF_STATE_TWIN, true, hf_span_str(s->ident), hf_span_str(s->text) };
+	s->twin = t;
+	s->op = (struct hf_state_op){ HF_STATE_TWIN, true, hf_span_str(t->ident), hf_span_str(s->text) };
 	s->req = (struct hf_store_state){ .reply_to = up->inbox, .done = on_saved, .ops = &s->op, .n = 1 };
+	t->saving = true;
 	up->n_saving++;
 	hf_store_state(up->store, &s->req);
+}
+
+/* One write of a twin is on its way at most; what changes meanwhile goes with the next one, so that a child that patches
+ * all the time costs one write a commit. answer: a request that waits for the commit, or NULL. */
+static void save(struct hf_upstream *up, struct hf_twin *t, struct hf_twin_request *answer)
+{
+	if (answer) {
+		answer->mail.next = NULL;
+		*t->waiting_end = &answer->mail;
+		t->waiting_end = &answer->mail.next;
+	}
+	t->unsaved = true;
+	if (!t->saving)
+		save_now(up, t);
 }
 
 static void on_stored(void *arg, struct hf_span key, struct hf_span value)
@@ -247,7 +289,7 @@ static void push_pending(struct hf_hub_session *s, struct hf_twin *t)
 {
 	struct op *op;
 
-	if (t->pushing || !t->pending)
+	if (t->pushing || !t->pending || !hf_hub_session_has_room(s))
 		return;
 	op = add_op(hf_hub_session_up(s), t, OP_PUSH_PENDING, NULL);
 	if (!op)
@@ -266,13 +308,28 @@ static void reconcile_get(struct hf_hub_session *s, struct hf_twin *t)
 		transmit(s, op, " ");
 }
 
+/* What the child asked, as far as the session takes it. */
+static void send_waiting(struct hf_hub_session *s, struct hf_twin *t)
+{
+	struct hf_list *pos;
+
+	hf_list_for_each(pos, &t->ops) {
+		struct op *op = hf_container_of(pos, struct op, node);
+
+		if (op->rid)
+			continue;
+		if (!hf_hub_session_has_room(s))
+			return;
+		transmit(s, op, " ");
+	}
+}
+
 /* Reported first, then the pull and the desired diff, then what the child asked meanwhile. */
 void hf_twin_session_up(struct hf_hub_session *s)
 {
 	struct hf_upstream *up = hf_hub_session_up(s);
 	struct hf_twin *t = hf_map_get(up->twins, hf_span_str(hf_hub_session_ident(s)));
 	bool own = strcmp(hf_hub_session_ident(s), up->own_id) == 0, wants_desired = hf_hub_session_subs(s) & HF_SUB_DESIRED;
-	struct hf_list *pos;
 
 	if (!t && (own || wants_desired))
 		t = get(up, hf_hub_session_ident(s));
@@ -283,12 +340,15 @@ void hf_twin_session_up(struct hf_hub_session *s)
 		t->reconciled = true;
 		reconcile_get(s, t);
 	}
-	hf_list_for_each(pos, &t->ops) {
-		struct op *op = hf_container_of(pos, struct op, node);
+	send_waiting(s, t);
+}
 
-		if (op->rid == 0)
-			transmit(s, op, " ");
-	}
+void hf_twin_send_waiting(struct hf_hub_session *s)
+{
+	struct hf_twin *t = hf_map_get(hf_hub_session_up(s)->twins, hf_span_str(hf_hub_session_ident(s)));
+
+	if (t)
+		send_waiting(s, t);
 }
 
 void hf_twin_subscribed(struct hf_hub_session *s)
@@ -340,7 +400,7 @@ void hf_twin_handle(struct hf_upstream *up, struct hf_twin_request *req)
 		answer_local(up, t, req);
 	} else if (hf_hub_session_is_up(s)) {
 		push_pending(s, t);	/* older patches go first */
-		transmit(s, op, " ");
+		send_waiting(s, t);
 	} else {
 		hf_hub_session_want(s);
 	}

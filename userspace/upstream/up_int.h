@@ -77,7 +77,7 @@ struct hf_upstream {
 	int64_t ttl_s;
 	bool ttl_from_twin;
 	unsigned n_saving;			/* state requests that the store has not answered */
-	struct { uint64_t twin_local, twin_passed, downs, conn_failures, reconnects; } n;
+	struct { uint64_t twin_local, twin_passed, downs, conn_failures, reconnects, answers_lost, downs_refused; } n;
 };
 
 /* upstream.c: a mail that carries a call to the upstream thread */
@@ -114,6 +114,7 @@ struct hf_upstream *hf_hub_session_up(const struct hf_hub_session *s);
 void hf_hub_session_presence(struct hf_hub_session *s, bool connected, unsigned subs, const char *client_type, const char *model_id);
 unsigned hf_hub_session_subs(const struct hf_hub_session *s);	/* of the child, 0 when it is away */
 unsigned hf_hub_session_generation(const struct hf_hub_session *s);
+bool hf_hub_session_has_room(const struct hf_hub_session *s);	/* it is up, and what it was given leaves */
 /* QoS 0 publish on an up session. */
 void hf_hub_session_publish(struct hf_hub_session *s, struct hf_span topic, struct hf_span body);
 bool hf_hub_session_local_addr(const struct hf_hub_session *s, struct sockaddr_storage *ret_addr);
@@ -137,6 +138,7 @@ int hf_twins_load(struct hf_upstream *up);
 void hf_twins_fini(struct hf_upstream *up);
 void hf_twin_handle(struct hf_upstream *up, struct hf_twin_request *req);
 void hf_twin_session_up(struct hf_hub_session *s);		/* reconcile */
+void hf_twin_send_waiting(struct hf_hub_session *s);		/* there is room again */
 void hf_twin_session_down(struct hf_upstream *up, const char *ident);
 void hf_twin_on_response(struct hf_hub_session *s, int status, struct hf_span rid, int64_t version, struct hf_span body);
 void hf_twin_on_desired(struct hf_hub_session *s, int64_t version, struct hf_span body);

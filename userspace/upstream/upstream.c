@@ -41,17 +41,11 @@ struct call {
 	struct hf_mail mail;
 	struct hf_upstream *up;
 	char ident[HF_IDENT_MAX + 1];
-	bool connected;
-	unsigned subs;
-	int status;
-	char *client_type, *model_id;
-	size_t rid_len, body_len;
-	uint8_t data[];		/* rid, body */
 };
 
-static struct call *new_call(struct hf_upstream *up, const char *ident, void (*fn)(struct hf_mail *), size_t extra)
+static struct call *new_call(struct hf_upstream *up, const char *ident, void (*fn)(struct hf_mail *))
 {
-	struct call *c = calloc(1, sizeof *c + extra);
+	struct call *c = calloc(1, sizeof *c);
 
 	if (!c) {
 		hf_log(HF_LOG_ERR, "upstream.memory", "%s: a notice to the uplink is lost", ident);
@@ -63,35 +57,31 @@ static struct call *new_call(struct hf_upstream *up, const char *ident, void (*f
 	return c;
 }
 
-static void free_call(struct call *c)
+static void presence_back(struct hf_mail *mail)
 {
-	free(c->client_type);
-	free(c->model_id);
-	free(c);
+	struct hf_presence *p = hf_container_of(mail, struct hf_presence, mail);
+
+	p->done(p);
 }
 
 static void on_presence(struct hf_mail *mail)
 {
-	struct call *c = hf_container_of(mail, struct call, mail);
-	struct hf_hub_session *s = hf_hub_session_get(c->up, c->ident);
+	struct hf_presence *p = hf_container_of(mail, struct hf_presence, mail);
+	struct hf_hub_session *s = hf_hub_session_get(p->up, p->ident);
 
-	if (s && !c->up->stopping)
-		hf_hub_session_presence(s, c->connected, c->subs, c->client_type, c->model_id);
-	free_call(c);
+	if (!s)
+		hf_log(HF_LOG_ERR, "upstream.memory", "%s: a notice to the uplink is lost", p->ident);
+	else if (!p->up->stopping)
+		hf_hub_session_presence(s, p->connected, p->subs, p->client_type, p->model_id);
+	mail->fn = presence_back;
+	hf_inbox_post(p->reply_to, mail);
 }
 
-void hf_upstream_presence(struct hf_upstream *up, const char *ident, bool connected, unsigned subs,
-			  const char *client_type, const char *model_id)
+void hf_upstream_presence(struct hf_upstream *up, struct hf_presence *p)
 {
-	struct call *c = new_call(up, ident, on_presence, 0);
-
-	if (!c)
-		return;
-	c->connected = connected;
-	c->subs = subs;
-	c->client_type = client_type ? strdup(client_type) : NULL;
-	c->model_id = model_id ? strdup(model_id) : NULL;
-	hf_inbox_post(up->inbox, &c->mail);
+	p->up = up;
+	p->mail.fn = on_presence;
+	hf_inbox_post(up->inbox, &p->mail);
 }
 
 static void on_twin(struct hf_mail *mail)
@@ -108,34 +98,34 @@ void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req)
 	hf_inbox_post(up->inbox, &req->mail);
 }
 
-static void on_method_response(struct hf_mail *mail)
+static void method_answer_back(struct hf_mail *mail)
 {
-	struct call *c = hf_container_of(mail, struct call, mail);
-	struct hf_hub_session *s = hf_hub_session_find(c->up, hf_span_str(c->ident));
-	hf_autobuf struct hf_buf topic = HF_BUF_INIT(4096);
+	struct hf_method_answer *a = hf_container_of(mail, struct hf_method_answer, mail);
 
-	hf_buf_printf(&topic, "$iothub/methods/res/%d/?$rid=", c->status);
-	hf_buf_put(&topic, c->data, c->rid_len);
-	if (s && hf_hub_session_is_up(s) && !topic.err)
-		hf_hub_session_publish(s, hf_buf_span(&topic), hf_span(c->data + c->rid_len, c->body_len));
-	free_call(c);
+	a->done(a);
 }
 
-void hf_upstream_method_response(struct hf_upstream *up, const char *ident, int status, struct hf_span rid,
-				 struct hf_span body)
+static void on_method_answer(struct hf_mail *mail)
 {
-	struct call *c = new_call(up, ident, on_method_response, rid.len + body.len);
+	struct hf_method_answer *a = hf_container_of(mail, struct hf_method_answer, mail);
+	struct hf_hub_session *s = hf_hub_session_find(a->up, hf_span_str(a->ident));
+	hf_autobuf struct hf_buf topic = HF_BUF_INIT(4096);
 
-	if (!c)
-		return;
-	c->status = status;
-	c->rid_len = rid.len;
-	c->body_len = body.len;
-	if (rid.len)
-		memcpy(c->data, rid.ptr, rid.len);
-	if (body.len)
-		memcpy(c->data + rid.len, body.ptr, body.len);
-	hf_inbox_post(up->inbox, &c->mail);
+	hf_buf_printf(&topic, "$iothub/methods/res/%d/?$rid=", a->status);
+	hf_buf_put_span(&topic, a->rid);
+	if (s && hf_hub_session_has_room(s) && !topic.err)
+		hf_hub_session_publish(s, hf_buf_span(&topic), a->body);
+	else
+		a->up->n.answers_lost++;
+	mail->fn = method_answer_back;
+	hf_inbox_post(a->reply_to, mail);
+}
+
+void hf_upstream_method_answer(struct hf_upstream *up, struct hf_method_answer *a)
+{
+	a->up = up;
+	a->mail.fn = on_method_answer;
+	hf_inbox_post(up->inbox, &a->mail);
 }
 
 static void on_refresh_hint(struct hf_mail *mail)
@@ -143,12 +133,12 @@ static void on_refresh_hint(struct hf_mail *mail)
 	struct call *c = hf_container_of(mail, struct call, mail);
 
 	hf_scope_sync_refresh(c->up, c->ident);
-	free_call(c);
+	free(c);
 }
 
 void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident)
 {
-	struct call *c = new_call(up, ident, on_refresh_hint, 0);
+	struct call *c = new_call(up, ident, on_refresh_hint);
 
 	if (c)
 		hf_inbox_post(up->inbox, &c->mail);
@@ -162,12 +152,12 @@ static void on_reconnect(struct hf_mail *mail)
 	if (hf_link_online(up))
 		hf_hub_session_drop_all(up, HF_EOFFLINE, "reconnect asked for");
 	hf_link_wake(up, "reconnect asked for");
-	free_call(c);
+	free(c);
 }
 
 void hf_upstream_reconnect(struct hf_upstream *up)
 {
-	struct call *c = new_call(up, "", on_reconnect, 0);
+	struct call *c = new_call(up, "", on_reconnect);
 
 	if (c)
 		hf_inbox_post(up->inbox, &c->mail);
@@ -203,6 +193,8 @@ static void on_show(struct hf_mail *mail)
 	json_object_set_new(o, "timeToLiveFrom", json_string(up->ttl_from_twin ? "twin" : "configuration"));
 	json_object_set_new(o, "twinsAnsweredLocally", json_integer((json_int_t)up->n.twin_local));
 	json_object_set_new(o, "twinsPassedThrough", json_integer((json_int_t)up->n.twin_passed));
+	json_object_set_new(o, "downlinksRefused", json_integer((json_int_t)up->n.downs_refused));
+	json_object_set_new(o, "methodAnswersLost", json_integer((json_int_t)up->n.answers_lost));
 	json_object_set_new(o, "connects", json_integer((json_int_t)up->n.reconnects));
 	json_object_set_new(o, "connectFailures", json_integer((json_int_t)up->n.conn_failures));
 	show->result = o;

@@ -49,9 +49,20 @@ int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store
 void hf_upstream_destroy(struct hf_upstream **up);	/* closes sessions, joins; blocks up to 5 s */
 
 /* --- from workers (any thread) ---------------------------------------------------------------------- */
-/* The child's presence: connected with these subscriptions (HF_SUB_*, dialect/topic.h), or gone. Copies ident. */
-void hf_upstream_presence(struct hf_upstream *up, const char *ident, bool connected, unsigned subs,
-			  const char *client_type, const char *model_id);
+/* Requests: the memory is the requester's, who has it back when done runs on reply_to's thread. Each is answered, so
+ * requesters bound what they have on the way; posting needs no memory and never fails. */
+
+/* The child's presence: connected with these subscriptions, or gone. */
+struct hf_presence {
+	struct hf_mail mail;
+	struct hf_inbox *reply_to;
+	void (*done)(struct hf_presence *p);
+	const char *ident, *client_type, *model_id;	/* "" = not told */
+	bool connected;
+	unsigned subs;			/* HF_SUB_* */
+	struct hf_upstream *up;		/* inside */
+};
+void hf_upstream_presence(struct hf_upstream *up, struct hf_presence *p);
 /* Twin GET / reported PATCH of a child. Online it is passed through; offline it is answered from the local
  * copy; a PATCH is answered 204 after its commit. reply: status and body to send to the child. */
 struct hf_twin_request {
@@ -67,9 +78,18 @@ struct hf_twin_request {
 	struct hf_upstream *up;		/* inside */
 };
 void hf_upstream_twin(struct hf_upstream *up, struct hf_twin_request *req);
-/* The child's answer to a method: passed to the hub under the hub's rid. Copies. */
-void hf_upstream_method_response(struct hf_upstream *up, const char *ident, int status, struct hf_span rid,
-				 struct hf_span body);
+/* The child's answer to a method: passed to the hub under the hub's rid. Lost when there is no session to the hub, or
+ * one that does not read: then the caller's time-out tells. */
+struct hf_method_answer {
+	struct hf_mail mail;
+	struct hf_inbox *reply_to;
+	void (*done)(struct hf_method_answer *a);
+	const char *ident;
+	int status;
+	struct hf_span rid, body;
+	struct hf_upstream *up;		/* inside */
+};
+void hf_upstream_method_answer(struct hf_upstream *up, struct hf_method_answer *a);
 /* A client was refused as unknown: rate-limited single-identity refresh when online (edgehub-behaviour 3.3). */
 void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident);
 /* Has a fresh scope answer denied this identity lately, or is the uplink down? Then CONNACK 5, else 3. Any thread. */
