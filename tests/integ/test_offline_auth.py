@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Offline, after a restart: known children come in, nobody else does, and no secret lies about."""
 import base64
+import json
 import os
 import time
 
 import pytest
 import judge
+import mqttwire
 from labctl import HUB_NAME
 from labkit.identity import derive_key, sas_token
 
@@ -86,9 +88,27 @@ def test_refusals_are_counted(offline, case):
     assert offline.counters()[COUNTERS[case]] == before[COUNTERS[case]] + 1
 
 
+def test_twin_patches_on_a_pile_share_writes(offline):
+    """Each is answered 204 after a commit that holds it; they do not cost a commit each."""
+    child, count = offline.children()[4], 30
+    before = offline.gw_status()["store"]["stateWrites"]
+    with offline.login(child) as c:
+        c.subscribe(("$iothub/twin/res/#", 0))
+        c.send(b"".join(mqttwire.publish(f"$iothub/twin/PATCH/properties/reported/?$rid={n}", json.dumps({"n": n, f"k{n}": "v"}), 0)
+                        for n in range(count)))
+        answers = [mqttwire.parse_publish(c.recv()).topic for _ in range(count)]
+        assert answers == [f"$iothub/twin/res/204/?$rid={n}" for n in range(count)]
+        assert 1 <= offline.gw_status()["store"]["stateWrites"] - before < count
+        c.send(mqttwire.publish("$iothub/twin/GET/?$rid=end", " ", 0))
+        reported = json.loads(mqttwire.parse_publish(c.recv()).payload)["reported"]
+        assert reported["n"] == count - 1 and all(reported[f"k{n}"] == "v" for n in range(count))
+
+
 def test_after_the_link_is_back_everything_arrives(offline):
     offline.link("up")
     offline.wait_drained(30)
+    assert offline.wait_status("the reported properties", lambda s: offline.hub_ctl("twin.show", deviceId="dev4")[0][
+        "properties"]["reported"].get("n") == 29)
     bodies = [judge.body_of(e) for e in offline.events()]
     assert b"before the cut" in bodies and b"stored while offline" in bodies
 
