@@ -8,7 +8,6 @@
 #include <linux/in.h>
 
 #define HF_AF_INET 2
-#define HF_AF_INET6 10
 
 char LICENSE[] SEC("license") = "GPL";
 

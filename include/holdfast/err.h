@@ -11,8 +11,6 @@
 	X(HF_EPROTO, -1000, "peer broke the protocol")                                             \
 	X(HF_EFULL, -1001, "budget or bound reached")                                              \
 	X(HF_EOFFLINE, -1002, "no uplink")                                                         \
-	X(HF_EEXPIRED, -1003, "expired")                                                           \
-	X(HF_EREVOKED, -1004, "revoked or disabled")                                               \
 	X(HF_ELIMIT, -1005, "limit exceeded")                                                      \
 	X(HF_ECORRUPT, -1006, "stored data is damaged")                                            \
 	X(HF_ECLOSED, -1007, "closed")                                                             \

@@ -129,7 +129,6 @@ static void put_le(struct hf_buf *b, uint64_t v, unsigned n)
 
 void hf_buf_be16(struct hf_buf *b, uint16_t v) { put_be(b, v, 2); }
 void hf_buf_be32(struct hf_buf *b, uint32_t v) { put_be(b, v, 4); }
-void hf_buf_be64(struct hf_buf *b, uint64_t v) { put_be(b, v, 8); }
 void hf_buf_le32(struct hf_buf *b, uint32_t v) { put_le(b, v, 4); }
 void hf_buf_le64(struct hf_buf *b, uint64_t v) { put_le(b, v, 8); }
 

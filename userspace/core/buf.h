@@ -31,7 +31,6 @@ void hf_buf_putc(struct hf_buf *b, char c);
 void hf_buf_u8(struct hf_buf *b, uint8_t v);
 void hf_buf_be16(struct hf_buf *b, uint16_t v);
 void hf_buf_be32(struct hf_buf *b, uint32_t v);
-void hf_buf_be64(struct hf_buf *b, uint64_t v);
 void hf_buf_le32(struct hf_buf *b, uint32_t v);
 void hf_buf_le64(struct hf_buf *b, uint64_t v);
 void hf_buf_printf(struct hf_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -7,7 +7,6 @@
 struct hf_list {
 	struct hf_list *next, *prev;
 };
-#define HF_LIST_INIT(h) ((struct hf_list){ .next = &(h), .prev = &(h) })
 #define hf_container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
 #define hf_list_for_each_safe(pos, tmp, head)                                                      \
 	for (pos = (head)->next, tmp = pos->next; pos != (head); pos = tmp, tmp = pos->next)

@@ -168,11 +168,6 @@ void hf_ctl_on_drain(struct hf_ctl_call *call, void (*fn)(void *arg), void *arg)
 	call->drain_arg = arg;
 }
 
-bool hf_ctl_gone(const struct hf_ctl_call *call)
-{
-	return !call->cc;
-}
-
 void hf_ctl_on_gone(struct hf_ctl_call *call, void (*fn)(void *arg), void *arg)
 {
 	call->on_gone = fn;

@@ -26,10 +26,9 @@ int hf_ctl_srv_create(struct hf_loop *loop, int fd, int write_gid, const struct 
  * progress are told by on_gone and must still be finished. */
 void hf_ctl_srv_destroy(struct hf_ctl_srv **srv);
 /* Sends one item; steals the reference. False: the client's buffer is over 256 KiB; produce again from
- * on_drain. Items to a client that left are dropped silently (hf_ctl_gone tells). */
+ * on_drain. Items to a client that left are dropped silently (on_gone tells). */
 bool hf_ctl_item(struct hf_ctl_call *call, json_t *item);
 void hf_ctl_on_drain(struct hf_ctl_call *call, void (*fn)(void *arg), void *arg);
-bool hf_ctl_gone(const struct hf_ctl_call *call);
 /* Called once if the client leaves before the end; the call must still be finished with ok or fail. */
 void hf_ctl_on_gone(struct hf_ctl_call *call, void (*fn)(void *arg), void *arg);
 void hf_ctl_ok(struct hf_ctl_call *call);

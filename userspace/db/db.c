@@ -304,13 +304,6 @@ int hf_cursor_next(struct hf_cursor *c, struct hf_span *ret_key, struct hf_span 
 	return step(c, &k, MDB_NEXT, ret_key, ret_value);
 }
 
-int hf_cursor_prev(struct hf_cursor *c, struct hf_span *ret_key, struct hf_span *ret_value)
-{
-	MDB_val k;
-
-	return step(c, &k, MDB_PREV, ret_key, ret_value);
-}
-
 int hf_cursor_last(struct hf_cursor *c, struct hf_span *ret_key, struct hf_span *ret_value)
 {
 	MDB_val k;
@@ -378,22 +371,4 @@ int hf_db_usage(struct hf_txn *txn, struct hf_db_usage *ret_usage)
 	u.free_pages = u.map_pages > used ? u.map_pages - used : 0;
 	*ret_usage = u;
 	return 0;
-}
-
-int hf_db_count(struct hf_txn *txn, hf_table_t t, uint64_t *ret_n)
-{
-	MDB_stat st;
-	int r;
-
-	if (txn->err)
-		return txn->err;
-	r = mdb_stat(txn->mdb, txn->db->tables[t], &st);
-	if (r == 0)
-		*ret_n = st.ms_entries;
-	return stick(txn, r);
-}
-
-int hf_db_sync(struct hf_db *db)
-{
-	return translate(mdb_env_sync(db->env, 1));
 }

@@ -42,7 +42,6 @@ int hf_cursor_open(struct hf_txn *txn, hf_table_t t, struct hf_cursor **ret_cur)
 void hf_cursor_close(struct hf_cursor **cur);
 int hf_cursor_seek(struct hf_cursor *cur, struct hf_span key, struct hf_span *ret_key, struct hf_span *ret_value); /* first >= key */
 int hf_cursor_next(struct hf_cursor *cur, struct hf_span *ret_key, struct hf_span *ret_value);
-int hf_cursor_prev(struct hf_cursor *cur, struct hf_span *ret_key, struct hf_span *ret_value);
 int hf_cursor_last(struct hf_cursor *cur, struct hf_span *ret_key, struct hf_span *ret_value);
 /* Calls fn for each entry in order; stops at its first non-zero result and returns that. fn changes nothing here. */
 typedef int (*hf_each_fn)(void *arg, struct hf_span key, struct hf_span value);
@@ -52,5 +51,3 @@ int hf_cursor_del(struct hf_cursor *cur);	/* the current entry; next() then goes
 
 struct hf_db_usage { size_t page_size, map_pages, used_pages, free_pages; };
 int hf_db_usage(struct hf_txn *txn, struct hf_db_usage *ret_usage);	/* exact to a page, cheap */
-int hf_db_count(struct hf_txn *txn, hf_table_t t, uint64_t *ret_n);
-int hf_db_sync(struct hf_db *db);

@@ -24,11 +24,6 @@ struct hf_subs *hf_subs_dup(const struct hf_subs *s)
 	return s ? subs_new(hf_span(s->data, s->len)) : NULL;
 }
 
-unsigned hf_subs_count(const struct hf_subs *s)
-{
-	return s ? s->data[1] : 0;
-}
-
 bool hf_subs_equal(const struct hf_subs *a, const struct hf_subs *b)
 {
 	if (!a || !b)

@@ -12,7 +12,6 @@ struct hf_subs {
 struct hf_subs *hf_subs_dup(const struct hf_subs *s);	/* NULL for NULL or ENOMEM */
 /* Checks a stored block. NULL when it is none (or ENOMEM). */
 struct hf_subs *hf_subs_parse(struct hf_span stored);
-unsigned hf_subs_count(const struct hf_subs *s);	/* 0 for NULL */
 bool hf_subs_equal(const struct hf_subs *a, const struct hf_subs *b);
 /* *pos starts at 0. */
 bool hf_subs_next(const struct hf_subs *s, size_t *pos, struct hf_span *ret_filter, uint8_t *ret_qos);

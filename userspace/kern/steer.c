@@ -35,11 +35,6 @@ static const char *const stat_names[HF_STAT__COUNT] = {
 	[HF_STAT_PASS_NOT_READY] = "passNotReady",
 };
 
-const char *hf_stat_name(enum hf_stat stat)
-{
-	return (unsigned)stat < HF_STAT__COUNT ? stat_names[stat] : "unknown";
-}
-
 static __attribute__((format(printf, 2, 0))) int quiet_libbpf(enum libbpf_print_level level, const char *fmt,
 							      va_list ap)
 {
@@ -341,11 +336,6 @@ void hf_steer_destroy(struct hf_steer **steer)
 const char *hf_steer_state(const struct hf_steer *steer)
 {
 	return steer->state;
-}
-
-bool hf_steer_active(const struct hf_steer *steer)
-{
-	return steer->is_active;
 }
 
 int hf_steer_counters(const struct hf_steer *steer, uint64_t ret_counts[HF_STAT__COUNT])

@@ -27,9 +27,7 @@ int hf_steer_create(const struct hf_steer_cfg *cfg, struct hf_steer **ret_steer)
 /* Leaves pins and link in place: they serve the next daemon, and refuse meanwhile. */
 void hf_steer_destroy(struct hf_steer **steer);
 const char *hf_steer_state(const struct hf_steer *steer);	/* "active", "off", "fallback:<reason>" */
-bool hf_steer_active(const struct hf_steer *steer);
 /* Sum over CPUs per verdict; HF_EUNSUPPORTED when not active. */
 int hf_steer_counters(const struct hf_steer *steer, uint64_t ret_counts[HF_STAT__COUNT]);
-const char *hf_stat_name(enum hf_stat stat);
 /* For `kern show`: {"layer":"steer","state":..,"pinDir":..,"programId":..,"linkId":..,"counters":{..}}. */
 json_t *hf_steer_show(const struct hf_steer *steer);

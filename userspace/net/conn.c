@@ -11,7 +11,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
-#include <sys/un.h>
 
 enum {
 	READ_BUDGET = 64 * 1024,	/* bytes per connection and turn */
@@ -556,19 +555,6 @@ int hf_conn_connect(struct hf_loop *loop, const struct sockaddr *addr, socklen_t
 		return r;
 	}
 	return conn_new(loop, fd, addr, &client, ops, arg, ret_conn);
-}
-
-int hf_conn_connect_unix(struct hf_loop *loop, const char *path, const struct hf_conn_ops *ops, void *arg,
-			 struct hf_conn **ret_conn)
-{
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	const struct hf_conn_cfg cfg = { 0 };
-	size_t n = strlen(path);
-
-	if (n == 0 || n >= sizeof un.sun_path)
-		return HF_EINVALID;
-	memcpy(un.sun_path, path, n);
-	return hf_conn_connect(loop, (struct sockaddr *)&un, sizeof un, &cfg, ops, arg, ret_conn);
 }
 
 /* --- layers ------------------------------------------------------------------------------------------ */

@@ -45,8 +45,6 @@ int hf_conn_create(struct hf_loop *loop, int fd, const struct hf_conn_cfg *cfg, 
 int hf_conn_connect(struct hf_loop *loop, const struct sockaddr *addr, socklen_t addr_len,
 		    const struct hf_conn_cfg *cfg, const struct hf_conn_ops *ops, void *arg,
 		    struct hf_conn **ret_conn);
-int hf_conn_connect_unix(struct hf_loop *loop, const char *path, const struct hf_conn_ops *ops, void *arg,
-			 struct hf_conn **ret_conn);
 /* The next owner of an open connection. */
 void hf_conn_set_ops(struct hf_conn *c, const struct hf_conn_ops *ops, void *arg);
 /* From now on. What was written before leaves as it is. At most one layer. */

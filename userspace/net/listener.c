@@ -232,8 +232,3 @@ void hf_listener_destroy(struct hf_listener **pl)
 		close(l->spare);
 	free(l);
 }
-
-int hf_listener_fd(const struct hf_listener *l)
-{
-	return l->fd;
-}

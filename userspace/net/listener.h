@@ -18,4 +18,3 @@ int hf_listen_unix(const char *path, unsigned mode, int gid, int *ret_fd);
 /* Takes fd. At most 64 accepts per turn. On EMFILE/ENFILE a spare fd is used to refuse and it is logged. */
 int hf_listener_create(struct hf_loop *loop, int fd, hf_accept_fn fn, void *arg, struct hf_listener **ret_l);
 void hf_listener_destroy(struct hf_listener **l);
-int hf_listener_fd(const struct hf_listener *l);

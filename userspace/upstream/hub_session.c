@@ -56,7 +56,6 @@ bool hf_hub_session_has_room(const struct hf_hub_session *s)
 	return s->state == SESSION_UP && hf_conn_out_len(s->conn->conn) < ROOM_BYTES;
 }
 unsigned hf_hub_session_subs(const struct hf_hub_session *s) { return s->present ? s->subs : 0; }
-unsigned hf_hub_session_generation(const struct hf_hub_session *s) { return s->generation; }
 
 bool hf_hub_session_local_addr(const struct hf_hub_session *s, struct sockaddr_storage *ret_addr)
 {

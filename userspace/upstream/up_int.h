@@ -113,7 +113,6 @@ const char *hf_hub_session_ident(const struct hf_hub_session *s);
 struct hf_upstream *hf_hub_session_up(const struct hf_hub_session *s);
 void hf_hub_session_presence(struct hf_hub_session *s, bool connected, unsigned subs, const char *client_type, const char *model_id);
 unsigned hf_hub_session_subs(const struct hf_hub_session *s);	/* of the child, 0 when it is away */
-unsigned hf_hub_session_generation(const struct hf_hub_session *s);
 bool hf_hub_session_has_room(const struct hf_hub_session *s);	/* it is up, and what it was given leaves */
 /* QoS 0 publish on an up session. */
 void hf_hub_session_publish(struct hf_hub_session *s, struct hf_span topic, struct hf_span body);
