@@ -14,6 +14,12 @@ static unsigned held(struct world *w)
 	return n;
 }
 
+static struct world *w_up(struct world *w)
+{
+	world_up(w);
+	return w;
+}
+
 static void hold(struct world *w)
 {
 	pthread_mutex_lock(&w->up.lock);
@@ -201,6 +207,31 @@ static void test_qos0_is_bounded(void **state)
 	end_senders(senders);
 }
 
+/* Who asks and does not read the answers is not read either, and loses nothing. */
+static void test_answers_that_nobody_reads(void **state)
+{
+	enum { PINGS = 6 << 20 };
+	struct world *w = *state;
+	int64_t waits = hf_metric_get(HF_M_READER_WAITS);
+	hf_autofree uint8_t *pings = malloc(2 * PINGS), *in = malloc(1 << 20);
+	struct sender s = { .c = login(w_up(w), 0, "dev0", true), .packets = hf_span(pings, 2 * PINGS), .times = 1 };
+	size_t got = 0;
+
+	for (unsigned i = 0; i < PINGS; i++)
+		memcpy(pings + 2 * (size_t)i, "\xc0", 2);
+	assert_int_equal(pthread_create(&s.thread, NULL, send_all, &s), 0);
+	wait_metric(HF_M_READER_WAITS, waits, 1);
+	while (got < 2 * PINGS) {
+		ssize_t n = recv(s.c->fd, in, 1 << 20, 0);
+
+		assert_true(n > 0);
+		got += (size_t)n;
+	}
+	pthread_join(s.thread, NULL);
+	assert_int_equal(got, 2 * PINGS);
+	hang_up(s.c);
+}
+
 static unsigned told(struct world *w)
 {
 	return __atomic_load_n(&w->up.n_presence, __ATOMIC_RELAXED);
@@ -273,6 +304,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_twin_requests_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twin_bytes_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_qos0_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answers_that_nobody_reads, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_presence_is_told_once_at_a_time, setup, teardown),
 	};
 

@@ -65,6 +65,7 @@
 	X(TO_UP, "upstream_requests_open", GAUGE, "requests of children handed to upstream, not answered yet") \
 	X(TO_UP_BYTES, "upstream_requests_open_bytes", GAUGE, "bytes of them, with room for the answers") \
 	X(CREDIT_WAITS, "credit_waits_total", COUNTER, "sessions paused for back-pressure")        \
+	X(READER_WAITS, "reader_waits_total", COUNTER, "sessions paused until they read what they were sent") \
 	X(TWIN_REQUESTS, "twin_requests_total", COUNTER, "twin requests of children")              \
 	X(METHOD_RESPONSES, "method_responses_total", COUNTER, "method responses of children")     \
 	X(METHOD_UNASKED, "method_responses_unasked_total", COUNTER, "method responses to no request: dropped") \

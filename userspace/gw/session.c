@@ -40,9 +40,14 @@ static void note_end(struct hf_session *s, enum hf_end why, const char *detail)
 		       detail ? ": " : "", detail ? detail : "");
 }
 
-static bool waiting(const struct hf_session *s)
+static bool waiting_for_us(const struct hf_session *s)
 {
 	return s->wait_claim || s->wait_state || s->wait_fifo || s->wait_credit || s->wait_twins;
+}
+
+static bool waiting(const struct hf_session *s)
+{
+	return waiting_for_us(s) || s->wait_reader;
 }
 
 static bool ended(const struct hf_session *s)
@@ -119,6 +124,10 @@ static enum hf_mqtt_next on_packet(void *arg, const struct hf_mqtt_packet *p)
 	if (!handle(s, p))
 		return HF_MQTT_HOLD_AGAIN;
 	s->stream.max_packet = PACKET_MAX;	/* it passed CONNECT, or ended */
+	if (!ended(s) && !s->wait_reader && hf_conn_out_len(s->conn) > HF_DOWN_LOW_WATER) {
+		s->wait_reader = true;		/* it asks and does not read the answers */
+		hf_metric_add(HF_M_READER_WAITS, 1);
+	}
 	return ended(s) ? HF_MQTT_END : waiting(s) ? HF_MQTT_HOLD : HF_MQTT_NEXT;
 }
 
@@ -174,8 +183,12 @@ static void on_ready(void *arg, struct hf_conn *c)
 
 static void on_drained(void *arg, struct hf_conn *c)
 {
+	struct hf_session *s = arg;
+
 	(void)c;
-	hf_session_pump_downs(arg);
+	s->wait_reader = false;
+	hf_session_pump_downs(s);
+	hf_session_wake(s);
 }
 
 static enum hf_end closed_reason(const struct hf_session *s, int err)
@@ -383,7 +396,7 @@ void hf_session_sweep(struct hf_session *s, uint64_t now_ms)
 			hf_session_end(s, HF_END_SHUTDOWN, "appends unanswered");
 		else if (s->held_until_ms && now_ms >= s->held_until_ms)
 			hf_session_end(s, HF_END_FULL, NULL);
-		else if (!waiting(s) && now_ms - s->last_rx_ms > hf_min(idle_ms, (uint64_t)600000))
+		else if (!waiting_for_us(s) && now_ms - s->last_rx_ms > hf_min(idle_ms, (uint64_t)600000))
 			hf_session_end(s, HF_END_KEEPALIVE, NULL);
 		else if (now_ms >= s->next_check_ms)
 			hf_session_recheck(s, now_ms, false);

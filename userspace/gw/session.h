@@ -71,7 +71,7 @@ struct hf_session {
 	enum hf_session_state state : 8;
 	bool claimed : 1, clean : 1, chain_trusted : 1, stopping : 1, damp : 1, counted : 1;
 	bool presence_busy : 1, presence_again : 1;
-	bool wait_claim : 1, wait_state : 1, wait_fifo : 1, wait_credit : 1, wait_twins : 1;	/* why reading is blocked */
+	bool wait_claim : 1, wait_state : 1, wait_fifo : 1, wait_credit : 1, wait_twins : 1, wait_reader : 1;	/* why reading is blocked */
 	struct hf_subs *subs;		/* filters in force */
 	uint8_t *token;			/* SAS text for the re-checks; wiped */
 	uint32_t token_len;
