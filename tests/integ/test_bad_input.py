@@ -39,6 +39,7 @@ AFTER_CONNECT = {
     "another child's topic": ("mqtt_foreign_topic_total", lambda c: mqttwire.publish("devices/dev15/messages/events/", "x", 1, MID)),
     "a topic nobody knows": ("mqtt_bad_topic_total", lambda c: mqttwire.publish("home/kitchen", "x", 1, MID)),
     "over 256 KiB": ("mqtt_oversize_total", lambda c: mqttwire.publish(own(c), b"x" * (256 * 1024 + 1), 1, MID)),
+    "a bag too long once it is encoded": ("mqtt_oversize_total", lambda c: mqttwire.publish(own(c, "a=" + "[" * 30000), "x", 1, MID)),
     "bad escape in the bag": ("mqtt_bad_bag_total", lambda c: mqttwire.publish(own(c, "a=%zz"), "x", 1, MID)),
     "cut escape in the bag": ("mqtt_bad_bag_total", lambda c: mqttwire.publish(own(c, "a=%4"), "x", 1, MID)),
     "qos 2": ("mqtt_qos2_total", lambda c: mqttwire.publish(own(c), "x", 2, MID)),

@@ -3,7 +3,7 @@
 #include "core/util.h"
 #include "loop/loop.h"
 #include "store/format.h"
-#include "upstream/pump.h"
+#include "upstream/pump/pump.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@
 #include <holdfast/err.h>
 #include <cmocka.h>
 
-enum { CHILDREN = 7, MAX_N = 40000 };
+enum { CHILDREN = 7, MAX_N = 40000, LINK = 1 };
 static struct {
 	char dir[64];
 	struct hf_loop *loop;
@@ -64,18 +64,20 @@ static int on_send(void *arg, uint32_t child, uint64_t seq, struct hf_msg *msg, 
 	return 0;
 }
 
-static void on_want(void *arg, uint32_t child, const char *ident)
+static int on_want(void *arg, uint32_t child, const char *ident)
 {
 	(void)arg;
 	t.up[ident[3] - '0'] = true;
-	hf_pump_session_up(t.pump ? t.pump : NULL, child);
+	hf_pump_session_up(t.pump, child, LINK);
+	return 0;
 }
 
-static void on_want_later(void *arg, uint32_t child, const char *ident)
+static int on_want_later(void *arg, uint32_t child, const char *ident)
 {
 	(void)arg;
 	(void)child;
 	(void)ident;
+	return 0;
 }
 
 static const struct hf_pump_ops ops = { on_send, on_want };
@@ -112,6 +114,11 @@ static void cut(unsigned i)
 	t.n_flight = keep;
 	t.up[i] = false;
 	hf_pump_session_lost(t.pump, child);
+}
+
+static void stop_loop(void *loop)
+{
+	hf_loop_stop(loop);
 }
 
 static void on_tick(void *arg)
@@ -252,7 +259,7 @@ static void test_backlog_is_read_in_order(void **state)
 
 		snprintf(name, sizeof name, "dev%u", i);
 		t.up[i] = true;
-		hf_pump_session_up(t.pump, hf_pump_child(t.pump, hf_span_str(name)));
+		hf_pump_session_up(t.pump, hf_pump_child(t.pump, hf_span_str(name)), LINK);
 	}
 	for (unsigned i = 0; i < 1000; i++)	/* live ones meanwhile must not overtake */
 		append(rnd(CHILDREN));
@@ -276,7 +283,7 @@ static void reopen_sessions(void *arg)
 		child = hf_pump_child(t.pump, hf_span_str(name));
 		if (child && !t.up[i] && rnd(3) == 0) {
 			t.up[i] = true;
-			hf_pump_session_up(t.pump, child);
+			hf_pump_session_up(t.pump, child, LINK);
 		}
 	}
 }
@@ -315,7 +322,7 @@ static void test_a_hog_does_not_starve_others(void **state)
 
 		snprintf(name, sizeof name, "dev%u", i);
 		t.up[i] = true;
-		hf_pump_session_up(t.pump, hf_pump_child(t.pump, hf_span_str(name)));
+		hf_pump_session_up(t.pump, hf_pump_child(t.pump, hf_span_str(name)), LINK);
 	}
 	t.auto_ack = true;
 	t.stop_at = 200;
@@ -325,41 +332,67 @@ static void test_a_hog_does_not_starve_others(void **state)
 	deliver(5050);
 }
 
+static void run_for(unsigned ms)
+{
+	struct hf_timer *once;
+
+	hf_timer_stop(t.timer);
+	assert_int_equal(hf_timer_create(t.loop, stop_loop, t.loop, &once), 0);
+	hf_timer_start(once, ms, 0);
+	hf_loop_run(t.loop);
+	hf_timer_destroy(&once);
+}
+
+/* One message; its session is opened and ended by the hub so often, on these links. Returns what was counted refused. */
+static uint64_t refused_after_closes(const unsigned *links, unsigned n)
+{
+	struct hf_store_gauges g;
+	uint32_t child;
+
+	open_all(&ops_down);
+	t.stop_at = 0;
+	append(0);
+	hf_loop_run(t.loop);
+	child = hf_pump_child(t.pump, hf_span_str("dev0"));
+	for (unsigned k = 0; k < n; k++) {
+		t.up[0] = true;
+		hf_pump_session_up(t.pump, child, links[k]);
+		run_for(20);
+		if (t.n_flight == 0)
+			break;
+		assert_int_equal(t.n_flight, 1);
+		t.n_flight = 0;
+		t.up[0] = false;
+		hf_pump_closed_by_hub(t.pump, child, links[k]);
+		hf_pump_session_lost(t.pump, child);
+	}
+	hf_store_gauges(t.store, &g);
+	return g.refused;
+}
+
 static void test_a_poisoned_head_is_given_up(void **state)
 {
+	static const unsigned links[] = { 1, 1, 1, 1, 1, 1 };
 	struct hf_store_gauges g;
 
 	(void)state;
-	open_all(&ops_down);
-	append_all(1);
-	unsigned i = 0;
-	while (!t.appended[i])
-		i++;
-	char name[8];
-	snprintf(name, sizeof name, "dev%u", i);
-	uint32_t child = hf_pump_child(t.pump, hf_span_str(name));
-	for (int k = 0; k < 5; k++) {
-		t.up[i] = true;
-		t.stop_at = 1;
-		hf_pump_session_up(t.pump, child);
-		t.n_flight = 0;
-		hf_timer_stop(t.timer);
-		struct hf_timer *once;
-		hf_timer_create(t.loop, (hf_timer_fn)(void (*)(void))hf_loop_stop, t.loop, &once);
-		hf_timer_start(once, 5, 0);
-		hf_loop_run(t.loop);
-		hf_timer_destroy(&once);
-		assert_int_equal(t.n_flight, 1);
-		t.n_flight = 0;
-		t.up[i] = false;
-		hf_pump_closed_by_hub(t.pump, child);
-		hf_pump_session_lost(t.pump, child);
-	}
+	refused_after_closes(links, HF_ARRAY_LEN(links));
 	close_all();
 	open_all(NULL);
 	hf_store_gauges(t.store, &g);
 	assert_int_equal(g.refused, 1);
 	assert_int_equal(g.pending, 0);
+	assert_int_equal(t.sent_by[0], 5);
+}
+
+/* A hub that restarts ends all sessions: that says nothing about the message. */
+static void test_closes_with_the_uplink_do_not_count(void **state)
+{
+	static const unsigned links[] = { 1, 2, 3, 4, 5, 6, 7, 8 };
+
+	(void)state;
+	assert_int_equal(refused_after_closes(links, HF_ARRAY_LEN(links)), 0);
+	assert_int_equal(t.sent_by[0], HF_ARRAY_LEN(links));
 }
 
 int main(void)
@@ -370,6 +403,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_random_cuts_lose_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_hog_does_not_starve_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_poisoned_head_is_given_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_closes_with_the_uplink_do_not_count, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

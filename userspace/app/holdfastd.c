@@ -272,6 +272,7 @@ static void on_metrics(void *arg, const struct hf_http_request *req, struct hf_h
 		{ "store_expired_total", g.expired }, { "store_evicted_total", g.evicted }, { "store_refused_total", g.refused },
 		{ "store_commits_total", g.commits }, { "store_state_commits_total", g.state_commits },
 		{ "store_state_writes_total", g.state_writes }, { "store_failed", g.failed },
+		{ "pump_stalled_ms", hf_upstream_stalled_ms(d->up) },
 		{ "uplink_online", hf_upstream_state(d->up) == HF_UPLINK_ONLINE },
 	};
 	for (size_t i = 0; i < HF_ARRAY_LEN(gauges); i++)

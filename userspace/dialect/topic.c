@@ -50,6 +50,11 @@ static bool parse_events(struct hf_span topic, struct hf_topic *t)
 	return hf_span_is(word, "events");
 }
 
+size_t hf_topic_events_len(struct hf_span device, struct hf_span module)
+{
+	return strlen("devices//messages/events/") + device.len + (module.len ? strlen("/modules/") + module.len : 0);
+}
+
 void hf_topic_parse(struct hf_span topic, struct hf_topic *ret_topic)
 {
 	static const char get[] = "$iothub/twin/GET/", patch[] = "$iothub/twin/PATCH/properties/reported/",

@@ -19,6 +19,8 @@ struct hf_topic {
 };
 /* Classifies a client's PUBLISH topic (iothub-protocol 1.12). Bag not yet checked. */
 void hf_topic_parse(struct hf_span topic, struct hf_topic *ret_topic);
+/* Bytes of the topic of an identity's telemetry, without the property bag that follows; module empty for devices. */
+size_t hf_topic_events_len(struct hf_span device, struct hf_span module);
 /* Value of name= in the query of a topic, "?$rid=1&$version=2"; raw, empty when absent. */
 struct hf_span hf_topic_query(struct hf_span query, const char *name);
 

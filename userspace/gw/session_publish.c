@@ -227,10 +227,20 @@ static bool own_topic(const struct hf_session *s, const struct hf_topic *t)
 	return hf_span_eq(t->device, hf_session_device(s)) && hf_span_eq(t->module, hf_session_module(s));
 }
 
+/* May it be stored? What is accepted must be sendable: the topic that goes to the hub carries the bag in its canonical
+ * form, which can be three times as long as the child's. NULL, or what is too large. */
+static const char *too_large(const struct hf_session *s, struct hf_span bag, struct hf_span body)
+{
+	if (hf_topic_events_len(hf_session_device(s), hf_session_module(s)) + bag.len > HF_MQTT_TOPIC_MAX)
+		return "properties over 65 535 bytes when encoded";
+	return body.len + bag.len > HF_MSG_MAX_SIZE ? "message" : NULL;
+}
+
 static bool publish_event(struct hf_session *s, const struct hf_topic *t, const struct hf_mqtt_publish *p)
 {
 	struct hf_buf *bag = &s->w->bag;
 	size_t bytes = p->body.len + t->rest.len;
+	const char *excess;
 	struct hf_msg *msg;
 	struct hf_pub *pub;
 
@@ -249,8 +259,9 @@ static bool publish_event(struct hf_session *s, const struct hf_topic *t, const 
 		hf_session_end(s, HF_END_BAD_BAG, NULL);
 		return true;
 	}
-	if (p->body.len + hf_buf_len(bag) > HF_MSG_MAX_SIZE) {
-		hf_session_end(s, HF_END_OVERSIZE, "message");
+	excess = too_large(s, hf_buf_span(bag), p->body);
+	if (excess) {
+		hf_session_end(s, HF_END_OVERSIZE, excess);
 		return true;
 	}
 	pub = pub_new(s);
@@ -315,7 +326,7 @@ int hf_session_make_will(struct hf_session *s, const struct hf_mqtt_connect *c, 
 	}
 	if (c->will_retain)
 		hf_buf_puts(bag, "&mqtt-retain=true");
-	if (bag->err || c->will_body.len + hf_buf_len(bag) > HF_MSG_MAX_SIZE) {
+	if (bag->err || too_large(s, hf_buf_span(bag), c->will_body)) {
 		*ret_reason = "too large";
 		return HF_ELIMIT;
 	}

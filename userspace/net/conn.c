@@ -122,10 +122,14 @@ static enum hf_tls_step io_write(struct hf_conn *c, const void *p, size_t n, siz
 
 static void io_failed(struct hf_conn *c)
 {
-	if (c->tls)
+	int err = c->tls ? hf_tls_sock_err(c->tls) : errno;
+
+	if (err)
+		finish(c, -err, NULL);
+	else if (c->tls)
 		finish(c, HF_ETLS, hf_tls_error(c->tls));
 	else
-		finish(c, errno ? -errno : HF_ECLOSED, NULL);
+		finish(c, HF_ECLOSED, NULL);
 }
 
 /* Bytes left unread would turn our FIN into a reset, which may destroy what the peer has not read yet. */

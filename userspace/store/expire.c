@@ -75,7 +75,11 @@ static int sweep_block(struct hf_store *s, struct hf_txn *txn, uint64_t no, uint
 	     r = hf_cursor_next(cur, &key, &value)) {
 		if (!hf_key_get(key, &target, &cls, &seq) || seq / HF_STORE_BLOCK != no)
 			break;
-		if (hf_header_get(value, &h, &rest) == 0 && h.expiry_ms && h.expiry_ms <= now_ms) {
+		if (hf_header_get(value, &h, &rest) != 0) {	/* a damaged record: it does not expire */
+			empty = false;
+			continue;
+		}
+		if (h.expiry_ms && h.expiry_ms <= now_ms) {
 			if (n == HF_ARRAY_LEN(due) || n == *left) {
 				min = h.expiry_ms;	/* more to do next time */
 				empty = false;

@@ -21,6 +21,8 @@ struct hf_store_notice {
 /* Before messages flow. fn runs on inbox's thread, owns the notice: unref msgs, free(). The pump starts by
  * scanning what is stored (hf_store_backlog) and ignores notices with seq below the scan's end. */
 void hf_store_set_pump(struct hf_store *store, struct hf_inbox *inbox, void (*fn)(struct hf_mail *mail), void *arg);
+/* True once after a notice could not be sent: a scan finds what it would have told. Any thread. */
+bool hf_store_take_lost_notice(struct hf_store *store);
 /* Per (child, class, block of 8 192 seqs): how many records are pending. Sealed blocks come from `blocks`, the
  * tail is scanned. *ret_end: seq where the picture ends. Any thread; blocks for the scan. */
 #define HF_STORE_BLOCK 8192

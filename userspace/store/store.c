@@ -270,16 +270,18 @@ static int remove_all(struct hf_store *s, struct hf_txn *txn, struct hf_mail *re
 
 static void send_notice(struct hf_store *s)
 {
+	struct hf_inbox *inbox = atomic_load_explicit(&s->pump_inbox, memory_order_acquire);
 	struct hf_store_notice *n;
 	unsigned k = 0;
 
-	if (!s->pump_inbox || s->n_ops + s->n_gone == 0) {
+	if (!inbox || s->n_ops + s->n_gone == 0) {
 		s->n_gone = s->gone_committed = 0;
 		return;
 	}
 	n = malloc(sizeof *n + (s->n_ops + s->n_gone) * sizeof n->items[0]);
 	if (!n) {
-		/* The records are safe; the pump meets them at its next scan. */
+		/* The records are safe; the pump finds them by a scan. */
+		atomic_store_explicit(&s->lost_notice, true, memory_order_relaxed);
 		hf_log(HF_LOG_ERR, "store.notice", "no memory to tell the pump of %u records", s->n_ops);
 		return;
 	}
@@ -300,7 +302,7 @@ static void send_notice(struct hf_store *s)
 	n->arg = s->pump_arg;
 	n->mail.fn = s->pump_fn;
 	if (k)
-		hf_inbox_post(s->pump_inbox, &n->mail);
+		hf_inbox_post(inbox, &n->mail);
 	else
 		free(n);
 }
@@ -683,7 +685,12 @@ void hf_store_set_pump(struct hf_store *s, struct hf_inbox *inbox, void (*fn)(st
 {
 	s->pump_fn = fn;
 	s->pump_arg = arg;
-	__atomic_store_n(&s->pump_inbox, inbox, __ATOMIC_RELEASE);
+	atomic_store_explicit(&s->pump_inbox, inbox, memory_order_release);
+}
+
+bool hf_store_take_lost_notice(struct hf_store *s)
+{
+	return atomic_exchange_explicit(&s->lost_notice, false, memory_order_relaxed);
 }
 
 void hf_store_gauges(const struct hf_store *s, struct hf_store_gauges *ret)

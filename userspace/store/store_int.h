@@ -36,6 +36,7 @@ struct hf_op {
 };
 struct hf_stime {				/* store time, architecture 6.5 */
 	uint64_t base_ms, boot_at_ms;		/* now = base + (boottime - boot_at) */
+	char boot_id[40];			/* of this boot; 36 characters, or "" */
 };
 
 struct hf_store {
@@ -68,9 +69,10 @@ struct hf_store {
 	struct hf_notice_item *gone;
 	unsigned n_gone, gone_committed, cap_gone;
 
-	struct hf_inbox *pump_inbox;
+	_Atomic(struct hf_inbox *) pump_inbox;		/* set last: then fn and arg are there, too */
 	void (*pump_fn)(struct hf_mail *mail);
 	void *pump_arg;
+	atomic_bool lost_notice;			/* for want of memory */
 
 	struct {
 		_Atomic uint64_t state_commits, state_writes;

@@ -37,6 +37,7 @@ enum hf_tls_step hf_tls_write(struct hf_tls *tls, const void *p, size_t n, size_
 bool hf_tls_pending(const struct hf_tls *tls);	/* decrypted bytes wait inside */
 void hf_tls_shutdown(struct hf_tls *tls);	/* close_notify, best effort */
 const char *hf_tls_error(const struct hf_tls *tls);	/* reason of the last FAIL, for logs */
+int hf_tls_sock_err(const struct hf_tls *tls);		/* errno of the socket behind the last FAIL; 0 = TLS itself failed */
 const char *hf_tls_version(const struct hf_tls *tls);
 const char *hf_tls_cipher(const struct hf_tls *tls);
 /* DER of the peer's leaf certificate, borrowed; empty when none was presented. */

@@ -294,6 +294,11 @@ const char *hf_tls_error(const struct hf_tls *tls)
 	return tls->reason ? tls->reason : "TLS failure";
 }
 
+int hf_tls_sock_err(const struct hf_tls *tls)
+{
+	return tls->sock_err;
+}
+
 const char *hf_tls_version(const struct hf_tls *tls)
 {
 	return wolfSSL_get_version(tls->ssl);

@@ -88,7 +88,7 @@ static void on_connack(struct hf_hub_session *s, uint8_t code)
 		hf_link_own_up(up);
 	s->child = hf_pump_child(up->pump, hf_span_str(s->ident));
 	if (s->child)
-		hf_pump_session_up(up->pump, s->child);
+		hf_pump_session_up(up->pump, s->child, hf_link_number(up));
 	hf_twin_session_up(s);
 	hf_hub_session_start_waiting(up);
 }
@@ -116,18 +116,20 @@ int hf_hub_session_send(struct hf_hub_session *s, uint64_t seq, const struct hf_
 
 	if (s->state != SESSION_UP || s->n_flight == HF_PUMP_WINDOW || hf_conn_out_len(s->conn->conn) > 256 * 1024)
 		return HF_EFULL;
-	out = hf_conn_out(s->conn->conn);
-	id = next_id(s);
 	if (slash)
 		hf_buf_printf(&topic, "devices/%.*s/modules/%s/messages/events/", (int)(slash - s->ident), s->ident, slash + 1);
 	else
 		hf_buf_printf(&topic, "devices/%s/messages/events/", s->ident);
 	if (topic.err)
-		return HF_EFULL;
+		return topic.err;
+	if (hf_buf_len(&topic) + msg->props_len > HF_MQTT_TOPIC_MAX || msg->body_len > HF_MSG_MAX_SIZE)
+		return HF_ELIMIT;
+	out = hf_conn_out(s->conn->conn);
+	id = next_id(s);
 	hf_mqtt_put_publish(out, 1, dup, false, id, hf_buf_span(&topic), hf_msg_props(msg), hf_msg_body(msg));
+	hf_conn_flush_later(s->conn->conn);	/* also ends a connection whose buffer failed */
 	if (out->err)
 		return HF_EFULL;
-	hf_conn_flush_later(s->conn->conn);
 	s->flight[s->n_flight].id = id;
 	s->flight[s->n_flight++].seq = seq;
 	s->last_used_ms = hf_loop_now_ms(s->up->loop);

@@ -214,6 +214,12 @@ int hf_hub_session_connect(struct hf_hub_session *s, const struct hf_address *ad
 	return 0;
 }
 
+/* An end that the hub may have chosen: a close, or a reset. A path that went silent is none. */
+static bool is_the_hubs_will(int err)
+{
+	return err == 0 || err == HF_ETLS || err == HF_ECLOSED || err == -ECONNRESET || err == -EPIPE;
+}
+
 /* The connection is gone (or cut loose): state, window and pump follow, then whoever must know. */
 static void session_closed(struct hf_hub_session *s, int err, const char *why, bool by_hub)
 {
@@ -229,8 +235,8 @@ static void session_closed(struct hf_hub_session *s, int err, const char *why, b
 	s->ping_sent_ms = 0;
 	hf_mqtt_stream_reset(&s->stream);
 	if (was == SESSION_UP && s->child) {
-		if (by_hub && err == 0)
-			hf_pump_closed_by_hub(up->pump, s->child);
+		if (by_hub && is_the_hubs_will(err))
+			hf_pump_closed_by_hub(up->pump, s->child, hf_link_number(up));
 		hf_pump_session_lost(up->pump, s->child);
 	}
 	if (was == SESSION_UP)

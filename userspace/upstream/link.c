@@ -178,6 +178,11 @@ void hf_link_own_up(struct hf_upstream *up)
 	hf_twin_open_pending(up);
 }
 
+unsigned hf_link_number(const struct hf_upstream *up)
+{
+	return (unsigned)up->n.reconnects;
+}
+
 void hf_link_own_down(struct hf_upstream *up, const char *why)
 {
 	bool was_online = hf_link_online(up);

@@ -8,7 +8,7 @@
 #include "mqtt/mqtt_codec.h"
 #include "net/conn.h"
 #include "upstream/backoff.h"
-#include "upstream/pump.h"
+#include "upstream/pump/pump.h"
 #include "upstream/resolve.h"
 #include "upstream/upstream.h"
 #include <pthread.h>
@@ -46,6 +46,7 @@ struct hf_upstream {
 
 	/* link.c */
 	_Atomic int state;			/* any thread reads */
+	_Atomic uint64_t stalled_ms;		/* of the pump; any thread reads */
 	struct hf_resolver *resolver;
 	struct hf_nl *nl;
 	struct hf_timer *retry, *settle;
@@ -94,6 +95,7 @@ void hf_link_wake(struct hf_upstream *up, const char *why);	/* try now, without 
 void hf_link_own_up(struct hf_upstream *up);
 void hf_link_own_down(struct hf_upstream *up, const char *why);
 bool hf_link_online(const struct hf_upstream *up);
+unsigned hf_link_number(const struct hf_upstream *up);	/* of this time that the link is or was up; from 1 */
 const struct hf_address *hf_link_address(const struct hf_upstream *up);	/* that the own session uses */
 json_t *hf_link_show(struct hf_upstream *up);
 

@@ -20,18 +20,19 @@ static int pump_send(void *arg, uint32_t child, uint64_t seq, struct hf_msg *msg
 	return s ? hf_hub_session_send(s, seq, msg, dup) : HF_EFULL;
 }
 
-static void pump_want(void *arg, uint32_t child, const char *ident)
+static int pump_want(void *arg, uint32_t child, const char *ident)
 {
 	struct hf_upstream *up = arg;
 	struct hf_hub_session *s = hf_hub_session_get(up, ident);
 
 	if (!s)
-		return;
+		return -ENOMEM;
 	s->child = child;
 	if (hf_hub_session_is_up(s))
-		hf_pump_session_up(up->pump, child);
+		hf_pump_session_up(up->pump, child, hf_link_number(up));
 	else
 		hf_hub_session_want(s);
+	return 0;
 }
 
 static const struct hf_pump_ops pump_ops = { .send = pump_send, .want_session = pump_want };
@@ -168,6 +169,11 @@ enum hf_uplink_state hf_upstream_state(const struct hf_upstream *up)
 	return (enum hf_uplink_state)up->state;
 }
 
+uint64_t hf_upstream_stalled_ms(const struct hf_upstream *up)
+{
+	return atomic_load_explicit(&up->stalled_ms, memory_order_relaxed);
+}
+
 static void on_show_done(struct hf_mail *mail)
 {
 	struct hf_upstream_show *show = hf_container_of(mail, struct hf_upstream_show, mail);
@@ -185,9 +191,11 @@ static void on_show(struct hf_mail *mail)
 	hf_pump_stats(up->pump, &p);
 	json_object_set_new(o, "sessions", json_pack("{s:i, s:i, s:i, s:i}", "up", up->n_up, "connecting", up->n_connecting,
 						     "known", (int)hf_map_count(up->sessions), "max", up->max_sessions));
-	json_object_set_new(o, "pump", json_pack("{s:I, s:I, s:I, s:I, s:I}", "inFlight", (json_int_t)p.in_flight, "readyBytes",
-						 (json_int_t)p.ready_bytes, "sent", (json_int_t)p.sent, "resent",
-						 (json_int_t)p.resent, "readBack", (json_int_t)p.read_back));
+	json_object_set_new(o, "pump", json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "inFlight",
+						 (json_int_t)p.in_flight, "heldBytes", (json_int_t)p.held_bytes, "sent",
+						 (json_int_t)p.sent, "resent", (json_int_t)p.resent, "readBack",
+						 (json_int_t)p.read_back, "readErrors", (json_int_t)p.read_errors, "unsendable",
+						 (json_int_t)p.unsendable, "stalledMs", (json_int_t)p.stalled_ms));
 	json_object_set_new(o, "scope", hf_scope_sync_show(up));
 	json_object_set_new(o, "timeToLiveSecs", json_integer(up->ttl_s));
 	json_object_set_new(o, "timeToLiveFrom", json_string(up->ttl_from_twin ? "twin" : "configuration"));
@@ -217,6 +225,7 @@ static void on_tick(void *arg)
 	hf_hub_session_tick(up);
 	hf_twin_tick(up);
 	hf_scope_sync_tick(up);
+	atomic_store_explicit(&up->stalled_ms, hf_pump_watch(up->pump), memory_order_relaxed);
 }
 
 static void *run(void *arg)

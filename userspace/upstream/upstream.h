@@ -98,6 +98,8 @@ void hf_upstream_reconnect(struct hf_upstream *up);	/* now, without back-off */
 
 /* --- views (any thread) -------------------------------------------------------------------------------- */
 enum hf_uplink_state hf_upstream_state(const struct hf_upstream *up);
+/* For how many ms no message left although some could (hf_pump_watch); 0 = all is well. */
+uint64_t hf_upstream_stalled_ms(const struct hf_upstream *up);
 /* JSON for `upstream show`: state, host, addresses, since, last error, back-off, sessions, in flight, scope age,
  * ttl in force, dns. Built on the upstream thread; done runs on reply_to. */
 struct hf_upstream_show {
