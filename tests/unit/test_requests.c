@@ -234,7 +234,12 @@ static void test_answers_that_nobody_reads(void **state)
 
 static unsigned told(struct world *w)
 {
-	return __atomic_load_n(&w->up.n_presence, __ATOMIC_RELAXED);
+	unsigned n;
+
+	pthread_mutex_lock(&w->up.lock);
+	n = w->up.n_presence;
+	pthread_mutex_unlock(&w->up.lock);
+	return n;
 }
 
 static void wait_told(struct world *w, unsigned n)
