@@ -374,6 +374,53 @@ static void test_a_pile_of_states_is_cut_into_turns(void **state)
 	wait_for(2000);
 }
 
+/* A pump that does not come to take its notices: what they keep in memory is bounded, and nothing is left out. */
+struct taken {
+	struct hf_loop *loop;
+	unsigned items, wanted;
+	size_t held;
+};
+
+static void on_test_notice(struct hf_mail *mail)
+{
+	struct hf_store_notice *n = hf_container_of(mail, struct hf_store_notice, mail);
+	struct taken *taken = n->arg;
+
+	for (unsigned i = 0; i < n->n; i++)
+		taken->held += n->items[i].msg ? n->items[i].bytes : 0;
+	taken->items += n->n;
+	hf_store_notice_free(n);
+	if (taken->items == taken->wanted)
+		hf_loop_stop(taken->loop);
+}
+
+static void test_notices_are_bounded(void **state)
+{
+	struct taken taken = { .wanted = 100 };
+	struct hf_inbox *pump;
+
+	(void)state;
+	open_store(64 << 20, HF_FULL_REFUSE, 0);
+	assert_int_equal(hf_loop_create(&taken.loop), 0);
+	assert_int_equal(hf_inbox_create(taken.loop, false, &pump), 0);
+	hf_store_set_pump(t.store, pump, on_test_notice, &taken);
+	for (unsigned i = 0; i < 100; i++)
+		append("dev0", i, 200 * 1024);
+	wait_for(100);
+	assert_int_equal(t.refused, 0);
+	hf_loop_run(taken.loop);
+	assert_in_range(taken.held, 1, 4 << 20);
+	taken.wanted++;
+	taken.held = 0;
+	append("dev0", 100, 200 * 1024);
+	wait_for(1);
+	hf_loop_run(taken.loop);
+	assert_in_range(taken.held, 200 * 1024, 4 << 20);
+	hf_store_destroy(&t.store);
+	hf_inbox_destroy(&pump);
+	hf_loop_destroy(&taken.loop);
+}
+
 static int kill_pipe[2];
 static void on_kill_appended(struct hf_store_append *req)
 {
@@ -446,6 +493,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_interval_keeps_what_it_answered, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drop_oldest_evicts_and_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_pile_of_states_is_cut_into_turns, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_notices_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_state_is_sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill_9_keeps_what_was_answered, setup, teardown),
 	};

@@ -10,18 +10,24 @@ struct hf_notice_item {
 	uint32_t bytes;
 	uint8_t cls;
 	uint8_t gone;			/* 0 = appended, else left: HF_EXPIRED or evicted */
-	struct hf_msg *msg;		/* reference handed over for appended records; NULL for gone ones */
+	/* Reference handed over for an appended record; NULL for gone ones, and when the receiver holds so much that it has to
+	 * read this one back. */
+	struct hf_msg *msg;
 };
 struct hf_store_notice {
 	struct hf_mail mail;		/* fn set by the pump's owner through hf_store_set_pump */
 	void *arg;
+	struct hf_store *store;		/* inside, as `held` */
+	size_t held;			/* bytes that this notice keeps */
 	unsigned n;
 	struct hf_notice_item items[];
 };
-/* Before messages flow. fn runs on inbox's thread, owns the notice: unref msgs, free(). The pump starts by
+/* Before messages flow. fn runs on inbox's thread, owns the notice until hf_store_notice_free. The pump starts by
  * scanning what is stored (hf_store_backlog) and ignores notices with seq below the scan's end. */
 void hf_store_set_pump(struct hf_store *store, struct hf_inbox *inbox, void (*fn)(struct hf_mail *mail), void *arg);
-/* True once after a notice could not be sent: a scan finds what it would have told. Any thread. */
+/* Drops the references that were not taken over (those taken are to be NULL). Any thread; before the store is destroyed. */
+void hf_store_notice_free(struct hf_store_notice *n);
+/* True once after a notice was not sent, for want of memory or because too many wait: a scan finds what it would have told. Any thread. */
 bool hf_store_take_lost_notice(struct hf_store *store);
 /* Per (child, class, block of 8 192 seqs): how many records are pending. Sealed blocks come from `blocks`, the
  * tail is scanned. *ret_end: seq where the picture ends. Any thread; blocks for the scan. */

@@ -16,6 +16,10 @@
 #define SWEEP_MS 500
 #define REOPEN_MS 1000
 #define REPLY_INBOXES 64
+/* Bytes of notices that the pump has not taken: above the first, messages go without their content, to be read back; above
+ * the second it is not told at all and finds them by a scan. */
+#define NOTICES_BY_REFERENCE ((size_t)4 << 20)
+#define NOTICES_MAX ((size_t)8 << 20)
 
 static const char *const spool_tables[] = { "meta", "names", "queue", "body", "ledger", "blocks", NULL };
 
@@ -271,6 +275,7 @@ static int remove_all(struct hf_store *s, struct hf_txn *txn, struct hf_mail *re
 static void send_notice(struct hf_store *s)
 {
 	struct hf_inbox *inbox = atomic_load_explicit(&s->pump_inbox, memory_order_acquire);
+	size_t waiting = atomic_load_explicit(&s->noticed, memory_order_relaxed), size;
 	struct hf_store_notice *n;
 	unsigned k = 0;
 
@@ -278,33 +283,50 @@ static void send_notice(struct hf_store *s)
 		s->n_gone = s->gone_committed = 0;
 		return;
 	}
-	n = malloc(sizeof *n + (s->n_ops + s->n_gone) * sizeof n->items[0]);
+	size = sizeof *n + (s->n_ops + s->n_gone) * sizeof n->items[0];
+	n = waiting < NOTICES_MAX ? malloc(size) : NULL;
 	if (!n) {
 		/* The records are safe; the pump finds them by a scan. */
-		atomic_store_explicit(&s->lost_notice, true, memory_order_relaxed);
-		hf_log(HF_LOG_ERR, "store.notice", "no memory to tell the pump of %u records", s->n_ops);
+		if (!atomic_exchange_explicit(&s->lost_notice, true, memory_order_relaxed))
+			hf_log(HF_LOG_ERR, "store.notice", "the pump is not told of %u records: %s", s->n_ops,
+			       waiting < NOTICES_MAX ? "out of memory" : "it does not take its notices");
+		s->n_gone = s->gone_committed = 0;
 		return;
 	}
+	n->held = size;
 	for (unsigned i = 0; i < s->n_gone; i++)
 		n->items[k++] = s->gone[i];
 	for (unsigned i = 0; i < s->n_ops; i++) {
 		const struct hf_op *op = &s->ops[i];
+		uint32_t bytes = op->msg->props_len + op->msg->body_len;
+		bool by_reference = waiting + n->held + bytes <= NOTICES_BY_REFERENCE;
 
 		if (op->err)
 			continue;
+		n->held += by_reference ? bytes : 0;
 		n->items[k++] = (struct hf_notice_item){
 			.seq = op->seq, .expiry_ms = op->expiry_ms, .child = op->child->id, .cls = HF_CLASS_DEFAULT,
-			.bytes = op->msg->props_len + op->msg->body_len, .msg = hf_msg_ref(op->msg),
+			.bytes = bytes, .msg = by_reference ? hf_msg_ref(op->msg) : NULL,
 		};
 	}
 	s->n_gone = s->gone_committed = 0;
 	n->n = k;
+	n->store = s;
 	n->arg = s->pump_arg;
 	n->mail.fn = s->pump_fn;
+	atomic_fetch_add_explicit(&s->noticed, n->held, memory_order_relaxed);
 	if (k)
 		hf_inbox_post(inbox, &n->mail);
 	else
-		free(n);
+		hf_store_notice_free(n);
+}
+
+void hf_store_notice_free(struct hf_store_notice *n)
+{
+	for (unsigned i = 0; i < n->n; i++)
+		hf_msg_unref(&n->items[i].msg);
+	atomic_fetch_sub_explicit(&n->store->noticed, n->held, memory_order_relaxed);
+	free(n);
 }
 
 static int reopen(struct hf_store *s);

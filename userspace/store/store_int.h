@@ -72,7 +72,8 @@ struct hf_store {
 	_Atomic(struct hf_inbox *) pump_inbox;		/* set last: then fn and arg are there, too */
 	void (*pump_fn)(struct hf_mail *mail);
 	void *pump_arg;
-	atomic_bool lost_notice;			/* for want of memory */
+	atomic_bool lost_notice;			/* for want of memory, or as too many wait */
+	atomic_size_t noticed;				/* bytes that notices keep which the pump has not freed */
 
 	struct {
 		_Atomic uint64_t state_commits, state_writes;

@@ -217,7 +217,7 @@ void hf_backlog_take(struct hf_pump *p, struct hf_pump_child *c, uint64_t seq, u
 {
 	bool may_hold = c->sendable && c->n_blocks == 0 && hf_list_empty(&p->starved) && is_room(p) && has_share_left(p, c);
 
-	if (may_hold && push_ready(p, c, seq, expiry_ms, *msg) == 0) {
+	if (may_hold && *msg && push_ready(p, c, seq, expiry_ms, *msg) == 0) {
 		*msg = NULL;
 	} else if (hf_backlog_add(c, seq / HF_STORE_BLOCK) != 0) {
 		p->must_scan = true;

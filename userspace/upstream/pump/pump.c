@@ -183,7 +183,6 @@ static void on_item(struct hf_pump *p, struct hf_notice_item *it)
 		hf_backlog_take(p, c, it->seq, it->expiry_ms, &it->msg);
 		hf_pump_schedule(p, c);
 	}	/* else a scan, or a read that overtook this notice, has seen it already */
-	hf_msg_unref(&it->msg);
 }
 
 static void on_notice(struct hf_mail *mail)
@@ -193,7 +192,7 @@ static void on_notice(struct hf_mail *mail)
 
 	for (unsigned i = 0; i < n->n; i++)
 		on_item(p, &n->items[i]);
-	free(n);
+	hf_store_notice_free(n);
 }
 
 /* --- watchdog --------------------------------------------------------------------------------------------- */
