@@ -36,6 +36,18 @@ static const struct script scripts[] = {
 	  "abcde" },
 	{ "POST / HTTP/1.1\r\n" H "Transfer-Encoding: Chunked\r\n\r\n0A\r\n0123456789\r\n0\r\nT: v\r\nU: w\r\n\r\n",
 	  0, "0123456789" },
+	/* Forms of the target. */
+	{ "GET https://h/a?b HTTP/1.1\r\n" H "\r\n", 0, "" },
+	{ "GET HTTP://h:80?b HTTP/1.1\r\n" H "\r\n", 0, "" },
+	{ "GET https://h HTTP/1.0\r\n\r\n", 0, "" },
+	{ "OPTIONS * HTTP/1.1\r\n" H "\r\n", 0, "" },
+	{ "GET * HTTP/1.1\r\n" H "\r\n", 400, NULL },
+	{ "GET ftp://h/a HTTP/1.1\r\n" H "\r\n", 400, NULL },
+	{ "GET https://u:p@h/a HTTP/1.1\r\n" H "\r\n", 400, NULL },
+	{ "GET https:///a HTTP/1.1\r\n" H "\r\n", 400, NULL },
+	{ "GET https://h/a HTTP/1.1\r\n\r\n", 400, NULL },
+	{ "GET h:443 HTTP/1.1\r\n" H "\r\n", 400, NULL },
+	{ "CONNECT h:443 HTTP/1.1\r\n" H "\r\n", 501, NULL },
 	/* Two readings of one length. */
 	{ "POST / HTTP/1.1\r\n" H "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", 400, NULL },
 	{ "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", 400, NULL },

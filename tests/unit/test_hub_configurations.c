@@ -452,9 +452,50 @@ static void test_work_per_turn(void **state)
 	}
 }
 
+static void keep_patch(void *arg, const char *id, const json_t *patch, int64_t version)
+{
+	json_t **kept = arg;
+
+	(void)id;
+	(void)version;
+	json_decref(*kept);
+	*kept = json_deep_copy(patch);
+}
+
+/* Who merges the notification of a replacement ends where the hub is: null for what went, at every depth. */
+static void test_removal_is_told(void **state)
+{
+	struct world *w = *state;
+	struct hub_error err;
+	json_t *first = world_json("{\"tags\":{\"t\":1},\"properties\":{\"desired\":{\"a\":1,\"b\":2,\"o\":{\"p\":1,\"q\":{\"r\":1}}}}}");
+	json_t *then = world_json("{\"properties\":{\"desired\":{\"a\":1,\"c\":3,\"o\":{\"q\":{}}}}}");
+	json_t *want = world_json("{\"a\":1,\"b\":null,\"c\":3,\"o\":{\"p\":null,\"q\":{\"r\":null}},\"$version\":3}");
+	json_t *bad = world_json("{\"tags\":{\"x\":{\"y\":null}}}"), *none = world_json("{\"tags\":{\"t\":null}}"), *kept = NULL, *doc = NULL;
+
+	hub_on_desired(w->m, keep_patch, &kept);
+	world_put(w, "d", NULL, "{}");
+	assert_int_equal(hub_twin_update(w->m, world_find(w, "d"), first, false, NULL, NULL, &err), 0);
+	assert_int_equal(hub_twin_update(w->m, world_find(w, "d"), then, true, NULL, NULL, &err), 0);
+	world_commit(w);
+	assert_true(json_equal(kept, want));
+	/* Tags: a replacement holds no null; none left, none shown. */
+	assert_int_equal(hub_twin_update(w->m, world_find(w, "d"), bad, true, NULL, NULL, &err), HF_EINVALID);
+	assert_int_equal(hub_twin_update(w->m, world_find(w, "d"), none, false, NULL, &doc, &err), 0);
+	assert_null(json_object_get(doc, "tags"));
+	world_commit(w);
+	json_decref(first);
+	json_decref(then);
+	json_decref(want);
+	json_decref(bad);
+	json_decref(none);
+	json_decref(kept);
+	json_decref(doc);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_removal_is_told, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_documents, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_devices, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_modules, world_setup, world_teardown),

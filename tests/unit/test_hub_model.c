@@ -136,6 +136,8 @@ static void test_registry_rules(void **state)
 	assert_int_equal(put(w, "x", NULL, "{'deviceScope':'ms-azure-iot-edge://no-1'}", NULL, &err), HF_EINVALID);
 	assert_int_equal(err.code, 400028);
 	assert_int_equal(put(w, "x y", NULL, "{}", NULL, &err), HF_EINVALID);
+	assert_int_equal(put(w, "x+", NULL, "{}", NULL, &err), HF_EINVALID);
+	assert_int_equal(put(w, "x#", NULL, "{}", NULL, &err), HF_EINVALID);
 	/* Nobody could name these in a URL; "DELETE /devices/dev0/modules/.." would be about dev0. */
 	assert_int_equal(put(w, "..", NULL, "{}", NULL, &err), HF_EINVALID);
 	assert_int_equal(put(w, "dev0", "..", "{}", NULL, &err), HF_EINVALID);
@@ -148,12 +150,14 @@ static void test_registry_rules(void **state)
 	assert_int_equal(hub_ident_delete(w->m, "edge1/$edgeHub", NULL, NULL, &err), HF_ENOTFOUND);	/* no device is called so */
 	assert_non_null(find(w, "edge1/$edgeHub"));
 
-	/* An update without a word about the parent keeps it, empty keys keep the keys. */
+	/* An update without a word about the parent or a key keeps it, an empty key makes a new one. */
 	hf_autofree char *key = strdup(find(w, "dev0")->primary_key);
 
 	assert_int_equal(put(w, "dev0", NULL, "{'status':'disabled','authentication':{'type':'sas','symmetricKey':"
-			     "{'primaryKey':'','secondaryKey':''}}}", "\"*\"", &err), 0);
+			     "{'secondaryKey':''}}}", "\"*\"", &err), 0);
 	assert_string_equal(find(w, "dev0")->primary_key, key);
+	assert_int_equal(put(w, "dev0", NULL, "{'authentication':{'type':'sas','symmetricKey':{'primaryKey':''}}}", "*", &err), 0);
+	assert_string_not_equal(find(w, "dev0")->primary_key, key);
 	assert_string_equal(find(w, "dev0")->parent_scope, scope);
 	assert_false(find(w, "dev0")->enabled);
 

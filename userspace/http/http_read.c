@@ -193,6 +193,51 @@ static int set_framing(struct hf_http_reader *r)
 	return fail(r, HF_EPROTO, 502, "response without a length");
 }
 
+/* "https://HOST[:PORT][/path][?query]" (RFC 9112 section 3.2.2) becomes what the origin form of it would be: its host
+ * takes the place of the Host header's. NULL, or why it is refused. */
+static const char *take_absolute(struct hf_http_head *h)
+{
+	struct hf_span rest = h->target, host;
+	size_t n = 0;
+
+	if (rest.len > 8 && hf_span_ieq(hf_span(rest.ptr, 8), hf_span_str("https://")))
+		rest = hf_span_skip(rest, 8);
+	else if (rest.len > 7 && hf_span_ieq(hf_span(rest.ptr, 7), hf_span_str("http://")))
+		rest = hf_span_skip(rest, 7);
+	else
+		return "request target is neither a path nor an http or https URL";
+	while (n < rest.len && rest.ptr[n] != '/' && rest.ptr[n] != '?')
+		n++;
+	host = hf_span(rest.ptr, n);
+	if (n == 0 || memchr(host.ptr, '@', n))
+		return "request target without a host, or with user information";
+	h->target = hf_span_skip(rest, n);
+	for (unsigned i = 0; i < h->n_headers; i++)
+		if (hf_span_ieq(h->headers[i].name, hf_span_str("host"))) {
+			h->headers[i].value = host;
+			return NULL;
+		}
+	if (h->n_headers == HF_HTTP_MAX_HEADERS)
+		return "too many headers";
+	h->headers[h->n_headers++] = (struct hf_http_header){ hf_span_str("Host"), host };	/* HTTP/1.0 needs none */
+	return NULL;
+}
+
+static int check_target(struct hf_http_reader *r)
+{
+	struct hf_http_head *h = &r->head;
+	const char *why;
+
+	if (strcmp(h->method, "CONNECT") == 0)
+		return fail(r, HF_EPROTO, 501, "CONNECT: this is no proxy");
+	if (h->target.len && h->target.ptr[0] == '/')
+		return 0;
+	if (hf_span_is(h->target, "*"))
+		return strcmp(h->method, "OPTIONS") == 0 ? 0 : fail(r, HF_EPROTO, 400, "request target * without OPTIONS");
+	why = take_absolute(h);
+	return why ? fail(r, HF_EPROTO, 400, why) : 0;
+}
+
 static int head_complete(struct hf_http_reader *r)
 {
 	struct hf_span v, raw = hf_buf_span(&r->raw);
@@ -213,6 +258,9 @@ static int head_complete(struct hf_http_reader *r)
 	}
 	if (r->is_request && r->head.minor == 1 && count_headers(&r->head, "host") != 1)
 		return fail(r, HF_EPROTO, 400, "not exactly one Host");
+	e = r->is_request ? check_target(r) : 0;
+	if (e < 0)
+		return e;
 	e = set_framing(r);
 	if (r->is_request && e == HF_EMORE && r->head.minor == 1 &&
 	    hf_http_head_find(&r->head, "expect", &v))

@@ -68,6 +68,8 @@ static void make_request(const struct hf_http_head *h, struct hf_http_request *r
 	memcpy(ret_req->headers, h->headers, h->n_headers * sizeof h->headers[0]);
 	hf_span_cut(&rest, '?', &ret_req->path);
 	ret_req->query = rest;
+	if (ret_req->path.len == 0)
+		ret_req->path = hf_span_str("/");	/* "https://HOST?query" */
 }
 
 static void on_body(void *arg, const struct hf_http_head *head, struct hf_http_sink *ret_sink)

@@ -28,6 +28,7 @@
 	X(HUB_M_EVENTS_MISSED, "events_missed_total", HF_METRIC_COUNTER, "events that retention dropped before a reader got them") \
 	X(HUB_M_EVENTS, "events_total", HF_METRIC_COUNTER, "telemetry messages taken")               \
 	X(HUB_M_WEBSOCKETS, "websockets_total", HF_METRIC_COUNTER, "WebSocket connections")                   \
+	X(HUB_M_WEBSOCKETS_REFUSED, "websockets_refused_total", HF_METRIC_COUNTER, "refused WebSocket upgrades") \
 	X(HUB_M_C2D_COMPLETED, "c2d_completed_total", HF_METRIC_COUNTER, "messages devices completed")       \
 	X(HUB_M_C2D_DEAD, "c2d_dead_total", HF_METRIC_COUNTER, "messages expired, rejected, purged or abandoned too often") \
 	X(HUB_M_FEEDBACK_DROPPED, "feedback_dropped_total", HF_METRIC_COUNTER, "feedback records no receiver completed") \

@@ -176,7 +176,7 @@ static int read_doc(struct hub_config *cfg, const json_t *doc, struct hub_error 
 	if (r != 0)
 		return r;
 	cfg->doc = json_pack("{ss sO? so so ss sI so}", "id", cfg->id, "schemaVersion", json_is_string(schema) ? schema : NULL,
-			     "labels", json_is_object(labels) ? json_incref(labels) : json_object(), "content",
+			     "labels", json_is_object(labels) ? json_incref(labels) : json_null(), "content",
 			     json_is_object(content) ? json_deep_copy(content) : json_object(), "targetCondition", text, "priority",
 			     cfg->priority, "queries", json_is_object(queries) ? json_incref(queries) : json_object());
 	if (!cfg->doc)

@@ -469,7 +469,8 @@ int hub_job_create(struct hub_model *m, const char *id, const json_t *request, j
 	hub_jobs_wake(jobs);
 	hub_model_tick(m);
 	*ret_doc = job_doc(j);
-	return *ret_doc ? 0 : -ENOMEM;
+	/* The first answer says so also when the job's time is to come, as the service's does. */
+	return *ret_doc && json_object_set_new(*ret_doc, "status", json_string(status_names[HUB_JOB_QUEUED])) == 0 ? 0 : -ENOMEM;
 }
 
 int hub_job_cancel(struct hub_model *m, const char *id, json_t **ret_doc, struct hub_error *err)

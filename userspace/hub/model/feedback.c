@@ -139,7 +139,7 @@ int hub_feedback_add(struct hub_model *m, enum hub_feedback_kind kind, json_t *r
 int hub_feedback_outcome(struct hub_model *m, const struct hub_ident *device, const char *message_id, const char *outcome)
 {
 	json_t *record = json_pack("{ss ss ss ss ss}", "originalMessageId", message_id, "statusCode", outcome, "description",
-				   outcome, "deviceId", device->id, "deviceGenerationId", device->generation_id);
+				   strcmp(outcome, "Rejected") == 0 ? "Message rejected" : outcome, "deviceId", device->id, "deviceGenerationId", device->generation_id);
 	int r = record ? hub_feedback_add(m, HUB_FEEDBACK_C2D, record) : -ENOMEM;
 
 	json_decref(record);

@@ -18,7 +18,7 @@ bool hub_id_valid(const char *id)
 	if (n == 0 || n > HF_ID_MAX || strcmp(id, ".") == 0 || strcmp(id, "..") == 0)
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (!isascii(id[i]) || (!isalnum((unsigned char)id[i]) && !strchr("-:.+%_#*?!(),=@$'", id[i])))
+		if (!isascii(id[i]) || (!isalnum((unsigned char)id[i]) && !strchr("-:.%_*?!(),=@$'", id[i])))
 			return false;
 	return true;
 }
@@ -51,7 +51,7 @@ static bool key_ok(const char *key)
 	return ok;
 }
 
-/* Empty or absent: keeps what is there, makes one when nothing is. */
+/* Absent: keeps what is there, makes one when nothing is. Empty: makes a new one, as the service does. */
 static int parse_key(char **key, const json_t *v, struct hub_error *err)
 {
 	const char *text = json_string_value(v);
@@ -60,8 +60,8 @@ static int parse_key(char **key, const json_t *v, struct hub_error *err)
 		return BAD(err, "a symmetric key must be base64 of 16 to 64 bytes");
 	if (text && *text)
 		return set_text(key, text);
-	if (!*key || !**key) {
-		free(*key);
+	if (text || !*key || !**key) {
+		set_text(key, NULL);
 		*key = hub_new_key();
 	}
 	return *key ? 0 : -ENOMEM;

@@ -216,7 +216,7 @@ json_t *hub_twin_doc(struct hub_model *m, const struct hub_ident *i)
 		      section(t->reported, t->reported_meta, t->reported_version));
 	if (!o)
 		return NULL;
-	if (put_device_part(o, device ? device : i, i) != 0 || (t->tags && json_object_set(o, "tags", t->tags) != 0) ||
+	if (put_device_part(o, device ? device : i, i) != 0 || (json_object_size(t->tags) && json_object_set(o, "tags", t->tags) != 0) ||
 	    (json_object_size(t->configurations) && json_object_set(o, "configurations", t->configurations) != 0)) {
 		json_decref(o);
 		return NULL;
@@ -286,6 +286,35 @@ static int next_section(json_t *now, json_t *patch, bool replace, size_t max, co
 	return 0;
 }
 
+/* Adds null to `patch`, the new state, for every member of `from` that it lacks: who merges it must end where the hub is. */
+static int add_removed(json_t *patch, const json_t *from)
+{
+	const char *key;
+	json_t *v;
+	int r = 0;
+
+	json_object_foreach((json_t *)from, key, v) {
+		json_t *now = json_object_get(patch, key);
+
+		if (!now)
+			r |= json_object_set_new(patch, key, json_null());
+		else if (json_is_object(now) && json_is_object(v))
+			r |= add_removed(now, v);
+	}
+	return r ? -ENOMEM : 0;
+}
+
+static bool has_null(const json_t *o)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach((json_t *)o, key, v)
+		if (json_is_null(v) || (json_is_object(v) && has_null(v)))
+			return true;
+	return false;
+}
+
 struct change {
 	json_t *tags, *desired;			/* next states, NULL = unchanged */
 	json_t *patch, *desired_meta;
@@ -310,6 +339,8 @@ static int prepare(const struct hub_twin *t, const json_t *doc, bool replace, st
 	    (props && !json_is_object(props) && !json_is_null(props)) ||
 	    (desired && !json_is_object(desired) && !json_is_null(desired)))
 		return BAD(err, "a twin, its tags, properties and properties.desired must be objects");
+	if (replace && has_null(tags))
+		return BAD(err, "tags that replace others cannot hold null");
 	if (tags) {
 		clean = json_is_null(tags) ? json_object() : without_dollar(tags);
 		r = clean ? next_section(t->tags, clean, replace || json_is_null(tags), MAX_TAGS, "tags", &c->tags, err)
@@ -330,6 +361,8 @@ static int prepare(const struct hub_twin *t, const json_t *doc, bool replace, st
 			r = -ENOMEM;
 		if (r == 0)
 			r = meta_stamp(c->desired_meta, c->patch, now, t->desired_version + 1);
+		if (r == 0 && replace)
+			r = add_removed(c->patch, t->desired);
 		if (r == 0 && json_object_set_new(c->patch, "$version", json_integer(t->desired_version + 1)) != 0)
 			r = -ENOMEM;
 	}

@@ -229,16 +229,36 @@ void rest_service(struct rest_req *q, char *const *seg, unsigned n)
 		rest_refuse(q, 404, 404000, "GenericNotFound", "no such resource");
 }
 
+/* Some clients can send no other method than POST and name the one they mean. False: a method that cannot be meant. */
+static bool override_method(struct hf_http_request *http)
+{
+	static const char *const methods[] = { "PATCH", "PUT", "DELETE" };
+	struct hf_span meant;
+
+	if (strcmp(http->method, "POST") != 0 || !hf_http_header(http, "X-HTTP-Method-Override", &meant))
+		return true;
+	for (size_t i = 0; i < HF_ARRAY_LEN(methods); i++)
+		if (hf_span_is(meant, methods[i])) {
+			snprintf(http->method, sizeof http->method, "%s", methods[i]);
+			return true;
+		}
+	return false;
+}
+
 static void handle(void *arg, const struct hf_http_request *http, struct hf_http_exchange *x)
 {
 	struct hub_rest *rest = arg;
-	struct rest_req q = { .rest = rest, .m = rest->model, .http = http, .x = x };
+	struct hf_http_request meant = *http;
+	bool method_ok = rest_is_blob(http) || override_method(&meant);
+	struct rest_req q = { .rest = rest, .m = rest->model, .http = &meant, .x = x };
 	char *seg[MAX_SEGMENTS];
 	unsigned n = 0;
 
 	hf_metric_add(HUB_M_REST_REQUESTS, 1);
 	if (rest_is_blob(http)) {
 		rest_blob(&q);
+	} else if (!method_ok) {
+		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "X-HTTP-Method-Override is PATCH, PUT or DELETE");
 	} else if (split_path(http->path, seg, &n) != 0) {
 		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "the path cannot be read");
 	} else if (hf_ws_wanted(http)) {

@@ -115,8 +115,9 @@ void rest_keys(struct rest_req *q)
 		const struct hub_ident *now = r == 0 ? hub_ident_lookup(q->m, id, module) : NULL;
 
 		if (now)
-			json_array_append_new(rotated, json_pack("{ss ss? ss ss}", "id", id, "moduleId", module, "primaryKey",
-								 now->primary_key, "secondaryKey", now->secondary_key));
+			json_array_append_new(rotated, json_pack("{ss ss? ss? ss?}", "id", id, "moduleId", module, "primaryKey",
+								 first ? now->primary_key : NULL, "secondaryKey",
+								 second ? now->secondary_key : NULL));
 		else
 			json_array_append_new(errors, json_pack("{ss? ss? si ss}", "id", id, "moduleId", module, "errorCode",
 								err.code, "errorMessage", err.message));

@@ -14,6 +14,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+enum { LOCK_MIN_S = 10, LOCK_MAX_S = 300 };
+
 void rest_refuse_device(struct rest_req *q, int http, int code, const char *name, const char *fmt, ...)
 {
 	static struct hf_log_limit limit;
@@ -118,13 +120,30 @@ void rest_telemetry(struct rest_req *q)
 /* All receivers over HTTPS are one owner: a lock is held by its token, not by a connection. */
 static const char http_receivers;
 
+/* IotHub-MessageLockTimeout: seconds. 0: refused. */
+static uint32_t lock_ms(struct rest_req *q)
+{
+	struct hf_span text;
+	int64_t s;
+
+	if (!hf_http_header(q->http, "IotHub-MessageLockTimeout", &text))
+		return HUB_C2D_LOCK_MS;
+	if (hf_parse_i64(text, LOCK_MIN_S, LOCK_MAX_S, &s) == 0)
+		return (uint32_t)s * 1000;
+	rest_refuse_device(q, 400, 400004, "ArgumentInvalid", "IotHub-MessageLockTimeout is %d to %d seconds", LOCK_MIN_S, LOCK_MAX_S);
+	return 0;
+}
+
 void rest_c2d_receive(struct rest_req *q)
 {
 	hf_autobuf struct hf_buf headers = HF_BUF_INIT(4 * HF_MSG_MAX_SIZE);
+	uint32_t lock = lock_ms(q);
 	const struct hub_c2d *msg;
 	char when[32];
 
-	if (hub_c2d_receive(q->m, q->device, &http_receivers, HUB_C2D_LOCK_MS, &msg) != 0) {
+	if (!lock)
+		return;
+	if (hub_c2d_receive(q->m, q->device, &http_receivers, lock, &msg) != 0) {
 		rest_bytes(q, 204, NULL, hf_span(NULL, 0), "");
 		return;
 	}

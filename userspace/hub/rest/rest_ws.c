@@ -29,6 +29,15 @@ static void on_upgraded(void *arg, struct hf_conn *conn, struct hf_span early)
 		hf_conn_abort(conn, -ENOMEM, "no memory for a WebSocket");
 }
 
+static void refuse_upgrade(struct rest_req *q, int http, int code, const char *name, const char *why)
+{
+	static struct hf_log_limit limit;
+
+	hf_metric_add(HUB_M_WEBSOCKETS_REFUSED, 1);
+	hf_log_limited(&limit, HF_LOG_NOTICE, "hub.rest.websocket", "upgrade refused: %d %s: %s", http, name, why);
+	rest_refuse(q, http, code, name, "%s", why);
+}
+
 void rest_websocket(struct rest_req *q, const char *path)
 {
 	hf_autobuf struct hf_buf headers = HF_BUF_INIT(1024);
@@ -39,16 +48,16 @@ void rest_websocket(struct rest_req *q, const char *path)
 
 	if (!q->rest->on_websocket ||
 	    (!any && !hf_span_ieq(hf_span_str(path), hf_span_str("$servicebus/websocket")))) {
-		rest_refuse(q, 404, 404000, "GenericNotFound", "no WebSocket here");
+		refuse_upgrade(q, 404, 404000, "GenericNotFound", "no WebSocket here");
 		return;
 	}
 	if (hf_ws_accept(q->http, any ? any_protocol : amqp_protocol, &choice, &headers, &reason) != 0) {
-		rest_refuse(q, 400, 400004, "ArgumentInvalid", "%s", reason);
+		refuse_upgrade(q, 400, 400004, "ArgumentInvalid", reason);
 		return;
 	}
 	u = malloc(sizeof *u);
 	if (!u) {
-		rest_refuse(q, 500, 500001, "ServerError", "no memory");
+		refuse_upgrade(q, 500, 500001, "ServerError", "no memory");
 		return;
 	}
 	*u = (struct upgrade){ .rest = q->rest, .protocol = any ? (enum hub_ws_protocol)choice : HUB_WS_AMQP };
