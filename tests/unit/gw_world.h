@@ -26,6 +26,7 @@
 
 #define KEY_A "aGVsbG8gZnJvbSBhIHRlc3Qga2V5IG51bWJlciBvbmU="
 #define KEY_B "YW5vdGhlciB0ZXN0IGtleSwgbnVtYmVyIHR3byEhISE="
+#define KEY_C "YSB0aGlyZCBrZXksIGFmdGVyIGEgcm90YXRpb24uLi4="
 #define SCOPE "ms-azure-iot-edge://edge1-1"
 enum { WORKERS = 2, WAIT_MS = 4000 };
 
@@ -33,7 +34,8 @@ enum { WORKERS = 2, WAIT_MS = 4000 };
 /* Answers at once, or (hold) keeps what it is asked until let_go. */
 struct hf_upstream {
 	pthread_mutex_t lock;
-	bool denied, hold;
+	bool offline, hold;
+	enum hf_refresh_result refresh;	/* what a login that waits is told */
 	unsigned hints, n_presence, method_answers, n_held;
 	struct { char ident[HF_IDENT_MAX + 1]; bool connected; unsigned subs; } presence[2048];
 	int last_method_status;
@@ -119,16 +121,25 @@ void hf_upstream_method_answer(struct hf_upstream *up, struct hf_method_answer *
 	pthread_mutex_unlock(&up->lock);
 }
 
-void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident)
+static void refresh_back(struct hf_mail *mail)
 {
-	(void)ident;
-	__atomic_fetch_add(&up->hints, 1, __ATOMIC_RELAXED);
+	struct hf_refresh *r = hf_container_of(mail, struct hf_refresh, mail);
+
+	r->done(r);
 }
 
-bool hf_upstream_denied_for_now(struct hf_upstream *up, const char *ident)
+void hf_upstream_refresh(struct hf_upstream *up, struct hf_refresh *r)
 {
-	(void)ident;
-	return __atomic_load_n(&up->denied, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&up->lock);
+	r->result = up->refresh;
+	__atomic_fetch_add(&up->hints, 1, __ATOMIC_RELAXED);
+	answer(up, r->reply_to, &r->mail, refresh_back);
+	pthread_mutex_unlock(&up->lock);
+}
+
+enum hf_uplink_state hf_upstream_state(const struct hf_upstream *up)
+{
+	return __atomic_load_n(&up->offline, __ATOMIC_RELAXED) ? HF_UPLINK_OFFLINE : HF_UPLINK_ONLINE;
 }
 
 /* --- the world ------------------------------------------------------------------------------------------ */

@@ -97,6 +97,82 @@ static void test_decisions(void **state)
 	hf_scope_unref(&s);
 }
 
+struct change {
+	const char *id;
+	bool gone;
+};
+
+static void expect_changes(const struct hf_scope *old, const struct hf_scope *now, const struct change *want, size_t n)
+{
+	const struct hf_scope_ident *ident;
+	const char *id;
+	size_t pos = 0, got = 0;
+
+	while (hf_scope_next_change(old, now, &pos, &id, &ident)) {
+		size_t k = 0;
+
+		while (k < n && strcmp(want[k].id, id) != 0)
+			k++;
+		assert_true(k < n && want[k].gone == !ident);
+		got++;
+	}
+	assert_int_equal(got, n);
+}
+
+static size_t walk(const struct hf_scope *s)
+{
+	const struct hf_scope_ident *i;
+	size_t pos = 0, n = 0;
+
+	while (hf_scope_next(s, &pos, &i)) {
+		assert_ptr_equal(hf_scope_find(s, hf_span_str(i->id)), i);
+		n++;
+	}
+	return n;
+}
+
+/* A snapshot over another one shares all that did not change, and outlives it. */
+static void test_changes_of_single_records(void **state)
+{
+	struct hf_scope *first = make_scope(), *second, *third;
+	const struct hf_scope_ident *same = hf_scope_find(first, hf_span_str("dev0"));
+	struct hf_scope_builder *b;
+
+	(void)state;
+	assert_int_equal(hf_scope_builder_create_over(first, &b), 0);
+	add(b, "dev0", NULL, "enabled", keys[0], SCOPE, false);	/* says what it said */
+	add(b, "off", NULL, "enabled", keys[0], SCOPE, false);
+	add(b, "new", NULL, "enabled", keys[2], SCOPE, false);
+	assert_int_equal(hf_scope_builder_remove(b, "foreign"), 0);
+	assert_int_equal(hf_scope_builder_finish(&b, 5, &second), 0);
+	assert_ptr_equal(hf_scope_find(second, hf_span_str("dev0")), same);
+	expect_changes(first, second, (struct change[]){ { "off", false }, { "new", false }, { "foreign", true } }, 3);
+	assert_int_equal(hf_scope_count(second), 6);
+	assert_int_equal(walk(second), 6);
+	assert_int_equal(walk(first), 6);
+	assert_null(hf_scope_find(second, hf_span_str("foreign")));
+	assert_int_equal(decide(second, "off", NULL, "hub.test/devices/off", keys[0], NOW + 60), HF_ALLOW);
+	assert_int_equal(decide(first, "off", NULL, "hub.test/devices/off", keys[0], NOW + 60), HF_DENY_DISABLED);
+	hf_scope_unref(&first);
+
+	assert_int_equal(hf_scope_builder_create_over(second, &b), 0);
+	assert_int_equal(hf_scope_builder_remove(b, "new"), 0);
+	add(b, "foreign", NULL, "enabled", keys[0], SCOPE, false);
+	assert_int_equal(hf_scope_builder_finish(&b, 5, &third), 0);
+	expect_changes(second, third, (struct change[]){ { "new", true }, { "foreign", false } }, 2);
+	hf_scope_unref(&second);
+	assert_int_equal(walk(third), 6);
+	assert_int_equal(hf_scope_count(third), 6);
+
+	assert_int_equal(hf_scope_builder_create_over(third, &b), 0);
+	assert_int_equal(hf_scope_builder_remove(b, "nobody"), 0);
+	assert_int_equal(hf_scope_builder_finish(&b, 5, &first), 0);
+	expect_changes(third, first, NULL, 0);
+	assert_int_equal(hf_scope_count(first), 6);
+	hf_scope_unref(&third);
+	hf_scope_unref(&first);
+}
+
 static void test_records_survive_encoding(void **state)
 {
 	struct hf_scope *s = make_scope(), *again;
@@ -141,7 +217,8 @@ static void test_bad_records(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_decisions), cmocka_unit_test(test_records_survive_encoding),
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_decisions), cmocka_unit_test(test_changes_of_single_records),
+					    cmocka_unit_test(test_records_survive_encoding),
 					    cmocka_unit_test(test_bad_records) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

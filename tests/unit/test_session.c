@@ -31,12 +31,91 @@ static void test_connect_codes(void **state)
 	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .no_password = true }), 5);
 	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .client_id = "dev1" }), 5);
 	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .user = "dev0" }), 3);
-	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .user = "hub.test/dev0" }), 3);
-	w->up.hints = 0;
-	assert_int_equal(try_connect(w, "nobody", &(struct hello){ 0 }), 3);
-	assert_int_equal(__atomic_load_n(&w->up.hints, __ATOMIC_RELAXED), 1);
-	__atomic_store_n(&w->up.denied, true, __ATOMIC_RELAXED);
+	/* As the hub takes them: without api-version. */
+	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .user = "hub.test/dev0" }), 0);
+	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .user = "hub.test/dev0/" }), 0);
+	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .user = "hub.test/dev0/?DeviceClientType=x" }), 0);
+	assert_int_equal(try_connect(w, "edge1/mod", &(struct hello){ .user = "hub.test/edge1/mod" }), 0);
+}
+
+static void wait_hints(struct world *w, unsigned n)
+{
+	for (int i = 0; i < WAIT_MS && __atomic_load_n(&w->up.hints, __ATOMIC_RELAXED) < n; i++)
+		poll(NULL, 0, 1);
+	assert_int_equal(__atomic_load_n(&w->up.hints, __ATOMIC_RELAXED), n);
+}
+
+/* "Not authorised" is final for clients: only fresh evidence says it, or the only evidence there is. */
+static void test_refusal_by_evidence(void **state)
+{
+	struct world *w = *state;
+	const struct hello wrong = { .key = "d3Jvbmcga2V5" };
+
+	world_up(w);
 	assert_int_equal(try_connect(w, "nobody", &(struct hello){ 0 }), 5);
+	assert_int_equal(try_connect(w, "dev0", &wrong), 5);
+	assert_int_equal(w->up.hints, 2);
+	w->up.refresh = HF_REFRESH_LATER;
+	assert_int_equal(try_connect(w, "nobody", &(struct hello){ 0 }), 3);
+	assert_int_equal(try_connect(w, "dev0", &wrong), 3);
+	assert_int_equal(w->up.hints, 4);
+	/* What no refresh can mend asks for none. */
+	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .expiry_s = hf_clock_wall_s() - 7200 }), 5);
+	assert_int_equal(try_connect(w, "dev0", &(struct hello){ .no_password = true }), 5);
+	__atomic_store_n(&w->up.offline, true, __ATOMIC_RELAXED);
+	assert_int_equal(try_connect(w, "nobody", &(struct hello){ 0 }), 5);
+	assert_int_equal(try_connect(w, "dev0", &wrong), 5);
+	assert_int_equal(w->up.hints, 4);
+}
+
+static void test_login_waits_for_a_refresh(void **state)
+{
+	struct world *w = *state;
+	struct client *c, *gone, *other;
+
+	world_up(w);
+	w->up.hold = true;
+	c = dial(w, 0);
+	send_connect(c, "dev0", &(struct hello){ .key = KEY_C, .clean = true });
+	publish(c, "devices/dev0/messages/events/", 1, 1, hf_span_str("behind the CONNECT"));
+	flush(c);
+	gone = dial(w, 0);
+	send_connect(gone, "dev1", &(struct hello){ .key = KEY_C });
+	wait_hints(w, 2);
+	hang_up(gone);
+	other = login(w, 0, "dev2", true);	/* the worker goes on */
+	give_scope(w, NULL, KEY_C);
+	let_go(&w->up);
+	expect(c, HF_MQTT_CONNACK);
+	assert_int_equal(c->p.connack.code, 0);
+	expect(c, HF_MQTT_PUBACK);
+	hang_up(c);
+	hang_up(other);
+}
+
+static void test_waiting_logins_are_bounded(void **state)
+{
+	enum { WAITERS = 128 };
+	struct world *w = *state;
+	struct client *c[WAITERS], *late;
+
+	world_up(w);
+	w->up.hold = true;
+	for (int i = 0; i < WAITERS; i++) {
+		c[i] = dial(w, 0);
+		send_connect(c[i], "nobody", &(struct hello){ 0 });
+	}
+	wait_hints(w, WAITERS);
+	assert_int_equal(try_connect(w, "nobody", &(struct hello){ 0 }), 3);	/* at once, though nobody answers */
+	for (int i = 1; i < WAITERS; i++)
+		hang_up(c[i]);
+	expect(c[0], HF_MQTT_CONNACK);	/* no answer in 3 s: it may come again */
+	assert_int_equal(c[0]->p.connack.code, 3);
+	hang_up(c[0]);
+	let_go(&w->up);
+	late = dial(w, 0);
+	assert_int_equal(connack(late, "nobody", &(struct hello){ 0 }), 5);	/* answers count, also late */
+	hang_up(late);
 }
 
 static void test_connect_limits(void **state)
@@ -598,6 +677,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_connect_codes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refusal_by_evidence, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_login_waits_for_a_refresh, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_waiting_logins_are_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_connect_limits, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_strangers_give_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_share_of_one_address, setup, teardown),

@@ -19,9 +19,12 @@ struct hf_scope_ident {
 struct hf_scope;
 struct hf_scope_builder;
 int hf_scope_builder_create(struct hf_scope_builder **ret_b);
+/* The next snapshot after s, which it shares all records with that are not added or removed. s may go meanwhile. */
+int hf_scope_builder_create_over(const struct hf_scope *s, struct hf_scope_builder **ret_b);
 void hf_scope_builder_destroy(struct hf_scope_builder **b);
 /* Adds one element of "devices" / "modules" of a scope page (edgehub-behaviour 4.2). HF_EINVALID names what. */
 int hf_scope_builder_add_json(struct hf_scope_builder *b, const json_t *record, bool is_module);
+int hf_scope_builder_remove(struct hf_scope_builder *b, const char *id);
 /* Serialised record for the store (plain; sealed there) and back. */
 int hf_scope_ident_encode(const struct hf_scope_ident *ident, struct hf_buf *out);
 int hf_scope_builder_add_encoded(struct hf_scope_builder *b, struct hf_span record);
@@ -33,6 +36,9 @@ const struct hf_scope_ident *hf_scope_find(const struct hf_scope *s, struct hf_s
 size_t hf_scope_count(const struct hf_scope *s);
 int64_t hf_scope_synced_at_ms(const struct hf_scope *s);
 bool hf_scope_next(const struct hf_scope *s, size_t *pos, const struct hf_scope_ident **ret_ident);
+/* What a builder over `old` changed: *ret_ident is NULL where the record is gone. *pos begins with 0. */
+bool hf_scope_next_change(const struct hf_scope *old, const struct hf_scope *now, size_t *pos, const char **ret_id,
+			  const struct hf_scope_ident **ret_ident);
 bool hf_scope_ident_equal(const struct hf_scope_ident *a, const struct hf_scope_ident *b);
 /* Is the identity allowed to connect here: a module of edge_id, a device whose parent scope is edge_id's own
  * scope, a module of such a device. */
@@ -41,7 +47,7 @@ bool hf_scope_may_connect(const struct hf_scope *s, const char *edge_id, const s
 /* auth/decide.c - allow / deny, no I/O. */
 enum hf_auth_verdict {
 	HF_ALLOW,
-	HF_DENY_UNKNOWN,	/* not in scope: CONNACK 3 + refresh when online and not freshly denied, else 5 */
+	HF_DENY_UNKNOWN,	/* not in scope */
 	HF_DENY_DISABLED, HF_DENY_BAD_TOKEN, HF_DENY_SIGNATURE, HF_DENY_AUDIENCE, HF_DENY_EXPIRED,
 	HF_DENY_CERT, HF_DENY_NO_CREDENTIALS, HF_DENY_TYPE,
 	HF_AUTH_VERDICT__COUNT,

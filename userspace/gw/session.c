@@ -222,6 +222,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	hf_mqtt_stream_reset(&s->stream);
 	hf_session_fail_downs(s);
 	hf_session_detach_twins(s);
+	hf_session_detach_refresh(s);
 	if (s->ticket && !s->claimed) {		/* on its way; whoever gets it sees that we are gone */
 		s->ticket->claimant = NULL;
 		s->ticket = NULL;
@@ -386,6 +387,10 @@ void hf_session_sweep(struct hf_session *s, uint64_t now_ms)
 	case HF_S_CONNECT:
 		if (now_ms - s->since_ms > s->w->gw->connect_timeout_ms)
 			hf_session_end(s, HF_END_SLOW_CONNECT, NULL);
+		return;
+	case HF_S_REFRESHING:
+		if (now_ms >= s->deadline_ms)
+			hf_session_judge_again(s, HF_REFRESH_LATER);
 		return;
 	case HF_S_CLAIMING:
 		if (now_ms >= s->deadline_ms)

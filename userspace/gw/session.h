@@ -7,7 +7,7 @@
 #include "gw/worker.h"
 #include "mqtt/mqtt_stream.h"
 
-enum hf_session_state { HF_S_HANDSHAKE, HF_S_CONNECT, HF_S_CLAIMING, HF_S_UP, HF_S_CLOSING, HF_S_DEAD };
+enum hf_session_state { HF_S_HANDSHAKE, HF_S_CONNECT, HF_S_REFRESHING, HF_S_CLAIMING, HF_S_UP, HF_S_CLOSING, HF_S_DEAD };
 
 /* Why a session ends. X(name, metric or -1, log level, log event, text) */
 #define HF_END_LIST(X)                                                                             \
@@ -56,6 +56,7 @@ struct hf_pub {
 	bool done, is_will;
 };
 struct hf_twin_job;
+struct hf_refresh_job;
 
 struct hf_session {
 	struct hf_list node;		/* worker->sessions */
@@ -76,6 +77,7 @@ struct hf_session {
 	uint8_t *token;			/* SAS text for the re-checks; wiped */
 	uint32_t token_len;
 	struct hf_dir_mail *ticket, *release;
+	struct hf_refresh_job *refresh;	/* that the login waits for */
 	struct hf_msg *will;
 	char *client_type, *model_id;	/* NULL when not told */
 	struct hf_pub *head, *tail;	/* unanswered publishes, oldest first */
@@ -125,6 +127,7 @@ void hf_session_stop(struct hf_session *s);	/* shutdown: finish appends, then cl
 /* session_connect.c */
 void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c);
 void hf_session_connack(struct hf_session *s, uint8_t code, enum hf_end why, const char *detail);
+void hf_session_judge_again(struct hf_session *s, enum hf_refresh_result result);	/* after the wait for a refresh */
 void hf_session_recheck(struct hf_session *s, uint64_t now_ms, bool scope_changed);
 void hf_session_scope_swapped(struct hf_worker *w, const struct hf_scope *old);
 extern const struct hf_dir_ops hf_session_dir_ops;
@@ -134,6 +137,10 @@ void hf_session_finish_release(struct hf_session *s);
 void hf_session_here(struct hf_session *s);	/* connected, or with other subscriptions */
 void hf_session_left(struct hf_session *s);	/* not while presence_busy */
 void hf_session_left_unseen(struct hf_worker *w, const char *ident);	/* who left before its session was up */
+
+/* session_refresh.c: false = it does not wait, *ret_why_not says why. */
+bool hf_session_wait_refresh(struct hf_session *s, enum hf_refresh_result *ret_why_not);
+void hf_session_detach_refresh(struct hf_session *s);
 
 /* session_publish.c: false = blocked, the packet must be offered again. */
 bool hf_session_publish(struct hf_session *s, const struct hf_mqtt_publish *p);

@@ -130,18 +130,50 @@ static bool chain_trusted(struct hf_session *s)
 	return id && id->auth == HF_AUTH_CA && !hf_tls_peer_chain_verify(tls, s->w->gw->trust_bundle_file);
 }
 
-static void deny(struct hf_session *s, enum hf_auth_verdict v)
+/* The scope may be older than the child's right, key or state. */
+static bool fresh_scope_may_help(enum hf_auth_verdict v)
 {
-	struct hf_upstream *up = s->w->gw->up;
-	uint8_t code = HF_CONNACK_NOT_AUTHORISED;
+	return v == HF_DENY_UNKNOWN || v == HF_DENY_DISABLED || v == HF_DENY_SIGNATURE || v == HF_DENY_CERT || v == HF_DENY_TYPE;
+}
 
-	if (v == HF_DENY_UNKNOWN && !hf_upstream_denied_for_now(up, s->ident))
-		code = HF_CONNACK_UNAVAILABLE;
-	/* The scope may be older than the child's new key or state; upstream limits the rate. */
-	if (v == HF_DENY_UNKNOWN || v == HF_DENY_DISABLED || v == HF_DENY_SIGNATURE || v == HF_DENY_CERT ||
-	    v == HF_DENY_TYPE)
-		hf_upstream_refresh_hint(up, s->ident);
-	hf_session_connack(s, code, HF_END_AUTH, hf_auth_verdict_name(v));
+static void claim(struct hf_session *s)
+{
+	if (!hf_admit_trust(s->w->gw->admit, &s->seat))
+		return;		/* it was told to give way: the worker is about to end it */
+	s->ticket = hf_dir_mail_new(s->w, s, s->sid, s->ident);
+	if (!s->ticket) {
+		hf_session_connack(s, HF_CONNACK_UNAVAILABLE, HF_END_NO_MEMORY, "claim");
+		return;
+	}
+	s->ticket->clean = s->clean;
+	s->state = HF_S_CLAIMING;
+	s->wait_claim = true;	/* packets behind the CONNECT wait for the answer */
+	s->deadline_ms = hf_loop_now_ms(s->w->loop) + HF_CLAIM_MS;
+	hf_dir_claim(s->ticket);
+}
+
+/* Clients take "not authorised" for final, so it is said only by evidence that is fresh, or all there is. */
+static void judged(struct hf_session *s, enum hf_auth_verdict v, enum hf_refresh_result evidence)
+{
+	bool unsure = fresh_scope_may_help(v) && evidence == HF_REFRESH_LATER;
+
+	hf_metric_add(HF_M_AUTH_ALLOW + (unsigned)v, 1);
+	if (v == HF_ALLOW)
+		claim(s);
+	else
+		hf_session_connack(s, unsure ? HF_CONNACK_UNAVAILABLE : HF_CONNACK_NOT_AUTHORISED, HF_END_AUTH,
+				   hf_auth_verdict_name(v));
+}
+
+static enum hf_auth_verdict judge(struct hf_session *s)
+{
+	s->chain_trusted = chain_trusted(s);
+	return decide(s, &s->expiry_s);
+}
+
+void hf_session_judge_again(struct hf_session *s, enum hf_refresh_result result)
+{
+	judged(s, judge(s), result);
 }
 
 /* --- CONNECT ---------------------------------------------------------------------------------------------- */
@@ -153,10 +185,6 @@ static bool take_user(struct hf_session *s, const struct hf_mqtt_connect *c)
 
 	if (!c->has_user || hf_mqtt_user_parse(c->user, &user, &reason)) {
 		hf_session_connack(s, HF_CONNACK_UNAVAILABLE, HF_END_USER, reason);
-		return false;
-	}
-	if (!user.has_api_version) {
-		hf_session_connack(s, HF_CONNACK_UNAVAILABLE, HF_END_USER, "no api-version");
 		return false;
 	}
 	s->ident = make_ident(user.device, user.module);
@@ -192,6 +220,7 @@ static bool take_token(struct hf_session *s, const struct hf_mqtt_connect *c)
 
 void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c)
 {
+	enum hf_refresh_result evidence = HF_REFRESH_FRESH;
 	enum hf_auth_verdict v;
 	const char *reason = NULL;
 	int err;
@@ -204,30 +233,15 @@ void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c)
 		return;
 	s->clean = c->clean_session;
 	s->keep_alive_s = c->keep_alive_s;
-	s->chain_trusted = chain_trusted(s);
-	v = decide(s, &s->expiry_s);
-	hf_metric_add(HF_M_AUTH_ALLOW + (unsigned)v, 1);
-	if (v != HF_ALLOW) {
-		deny(s, v);
-		return;
-	}
-	if (!hf_admit_trust(s->w->gw->admit, &s->seat))
-		return;		/* it was told to give way: the worker is about to end it */
+	/* Before the verdict: that may come when the packet is gone. */
 	err = c->has_will ? hf_session_make_will(s, c, &reason) : 0;
 	if (err) {
 		hf_session_connack(s, HF_CONNACK_NOT_AUTHORISED, HF_END_WILL, reason);
 		return;
 	}
-	s->ticket = hf_dir_mail_new(s->w, s, s->sid, s->ident);
-	if (!s->ticket) {
-		hf_session_connack(s, HF_CONNACK_UNAVAILABLE, HF_END_NO_MEMORY, "claim");
-		return;
-	}
-	s->ticket->clean = s->clean;
-	s->state = HF_S_CLAIMING;
-	s->wait_claim = true;	/* packets behind the CONNECT wait for the answer */
-	s->deadline_ms = hf_loop_now_ms(s->w->loop) + HF_CLAIM_MS;
-	hf_dir_claim(s->ticket);
+	v = judge(s);
+	if (!fresh_scope_may_help(v) || !hf_session_wait_refresh(s, &evidence))
+		judged(s, v, evidence);
 }
 
 /* --- answers of the directory ------------------------------------------------------------------------------ */

@@ -36,6 +36,7 @@ struct hf_worker {
 	struct hf_pub *pool;		/* free append requests */
 	void *chunks;			/* memory behind the pool */
 	struct hf_credit to_store, to_up;
+	unsigned n_refreshing;		/* logins that wait for a refresh */
 	uint64_t next_sid, stop_at_ms;
 	bool stopping, quiet;
 	pthread_t thread;

@@ -72,7 +72,7 @@ static void on_connack(struct hf_hub_session *s, uint8_t code)
 		snprintf(why, sizeof why, "the hub refused the connection: CONNACK %u", code);
 		hf_own_token_forget(up);	/* made anew with the clock as it is then */
 		if (s != up->own)
-			hf_scope_sync_refresh(up, s->ident);
+			hf_refresh_ask(up, s->ident, NULL);
 		else
 			hf_log(HF_LOG_WARN, "upstream.refused", "%s", why);
 		hf_hub_session_drop(s, HF_EDENIED, why);

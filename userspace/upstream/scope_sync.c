@@ -12,13 +12,8 @@
 
 #define PAGE 100
 #define RETRY_MS 5000
-#define FRESH_MS 3000
 
 enum job { JOB_NONE, JOB_PASS, JOB_SINGLE };
-struct pending_refresh {
-	struct hf_list node;
-	char ident[HF_IDENT_MAX + 1];
-};
 struct hf_scope_sync {
 	enum job job;
 	struct hf_http_call *call;
@@ -26,55 +21,13 @@ struct hf_scope_sync {
 	char *link;				/* continuation */
 	bool classic;				/* the hub has no nested API */
 	char ident[HF_IDENT_MAX + 1];		/* of the single refresh */
-	struct hf_list queue;			/* pending_refresh */
-	unsigned n_queue;
 	bool pass_wanted;
 	uint64_t last_pass_ms, retry_at_ms;
-	unsigned n_passes, n_failures, n_pages;
+	unsigned n_passes, n_failures, n_pages, n_singles;
 	char last_error[160];
 };
 
-static void next_job(struct hf_upstream *up);
 static void request_page(struct hf_upstream *up);
-
-/* --- denied identities: read by any thread ----------------------------------------------------------------- */
-static void set_denied(struct hf_upstream *up, const char *ident, bool denied)
-{
-	uint64_t *when;
-
-	pthread_mutex_lock(&up->denied_lock);
-	when = hf_map_get(up->denied, hf_span_str(ident));
-	if (!denied && when) {
-		hf_map_remove(up->denied, hf_span_str(ident));
-		free(when);
-	} else if (denied) {
-		if (!when && hf_map_count(up->denied) < 10000 && (when = malloc(sizeof *when)) &&
-		    hf_map_put(up->denied, hf_span_str(ident), when) != 0) {
-			free(when);
-			when = NULL;
-		}
-		if (when)
-			*when = hf_clock_mono_ms();
-	}
-	pthread_mutex_unlock(&up->denied_lock);
-}
-
-static bool is_denied(struct hf_upstream *up, const char *ident)
-{
-	const uint64_t *when;
-	bool denied;
-
-	pthread_mutex_lock(&up->denied_lock);
-	when = hf_map_get(up->denied, hf_span_str(ident));
-	denied = when && hf_clock_mono_ms() - *when < HF_DENIED_MS;
-	pthread_mutex_unlock(&up->denied_lock);
-	return denied;
-}
-
-bool hf_upstream_denied_for_now(struct hf_upstream *up, const char *ident)
-{
-	return up->state != HF_UPLINK_ONLINE || is_denied(up, ident);
-}
 
 /* --- keeping a snapshot --------------------------------------------------------------------------------------- */
 struct saved {
@@ -100,32 +53,48 @@ static void on_saved(struct hf_store_state *req)
 	free(s);
 }
 
-static int save(struct hf_upstream *up, struct hf_scope *scope)
+/* One record to be put, or with NULL deleted. id lives as long as the snapshot. */
+static void add_op(struct saved *s, const char *id, const struct hf_scope_ident *ident)
+{
+	size_t n = s->req.n;
+
+	s->spans[n].at = hf_buf_len(&s->data);
+	if (ident && hf_scope_ident_encode(ident, &s->data) != 0)
+		return;
+	s->spans[n].len = hf_buf_len(&s->data) - s->spans[n].at;
+	s->ops[n] = (struct hf_state_op){ HF_STATE_IDENT, ident != NULL, hf_span_str(id), { 0 } };
+	s->req.n++;
+}
+
+/* Only what differs from `old`; with NULL everything, in place of what is stored. */
+static int save(struct hf_upstream *up, const struct hf_scope *old, struct hf_scope *scope)
 {
 	struct saved *s = calloc(1, sizeof *s);
 	const struct hf_scope_ident *ident;
-	size_t pos = 0, n = 0, count = hf_scope_count(scope);
+	size_t pos = 0, count = 0;
+	const char *id;
 
 	if (!s)
 		return -ENOMEM;
+	if (old)
+		while (hf_scope_next_change(old, scope, &pos, &id, &ident))
+			count++;
+	else
+		count = hf_scope_count(scope);
 	s->up = up;
 	up->n_saving++;
 	s->data = HF_BUF_INIT(256u << 20);
 	s->ops = calloc(count + 1, sizeof *s->ops);
 	s->spans = calloc(count + 1, sizeof *s->spans);
 	s->scope = hf_scope_ref(scope);	/* keys borrow from it */
-	while (s->ops && s->spans && n < count && hf_scope_next(scope, &pos, &ident)) {
-		s->spans[n].at = hf_buf_len(&s->data);
-		if (hf_scope_ident_encode(ident, &s->data) != 0)
-			continue;
-		s->spans[n].len = hf_buf_len(&s->data) - s->spans[n].at;
-		s->ops[n] = (struct hf_state_op){ HF_STATE_IDENT, true, hf_span_str(ident->id), { 0 } };
-		n++;
-	}
-	for (size_t i = 0; i < n; i++)
+	s->req = (struct hf_store_state){ .reply_to = up->inbox, .done = on_saved, .ops = s->ops, .replace_ident = !old };
+	pos = 0;
+	while (old && s->ops && s->spans && hf_scope_next_change(old, scope, &pos, &id, &ident))
+		add_op(s, id, ident);
+	while (!old && s->ops && s->spans && hf_scope_next(scope, &pos, &ident))
+		add_op(s, ident->id, ident);
+	for (size_t i = 0; i < s->req.n; i++)
 		s->ops[i].value = hf_span(hf_buf_span(&s->data).ptr + s->spans[i].at, s->spans[i].len);
-	s->req = (struct hf_store_state){ .reply_to = up->inbox, .done = on_saved, .ops = s->ops, .n = (unsigned)n,
-					  .replace_ident = true };
 	if (!s->ops || !s->spans || s->data.err) {
 		s->req.err = -ENOMEM;
 		on_saved(&s->req);
@@ -136,32 +105,54 @@ static int save(struct hf_upstream *up, struct hf_scope *scope)
 }
 
 /* Who lost the right to be here. Changed keys are judged by the workers, which hold the credentials. */
-static void cut_off_lost(struct hf_upstream *up, const struct hf_scope *old, const struct hf_scope *now)
+static void cut_off_if_lost(struct hf_upstream *up, const struct hf_scope_ident *was, const struct hf_scope_ident *is)
 {
-	const struct hf_scope_ident *was;
-	size_t pos = 0;
-
-	while (hf_scope_next(old, &pos, &was)) {
-		const struct hf_scope_ident *is = hf_scope_find(now, hf_span_str(was->id));
-
-		if (!is)
-			up->ops->cut_off(up->arg, was->id, "left the scope");
-		else if (was->enabled && !is->enabled)
-			up->ops->cut_off(up->arg, was->id, "disabled");
-	}
+	if (!is)
+		up->ops->cut_off(up->arg, was->id, "left the scope");
+	else if (was->enabled && !is->enabled)
+		up->ops->cut_off(up->arg, was->id, "disabled");
 }
 
-/* Takes over `scope`. */
+static void swap(struct hf_upstream *up, struct hf_scope *scope)
+{
+	up->scope = scope;
+	up->ops->scope(up->arg, scope);
+}
+
+/* The scope of a full pass. Takes it over. */
 static void install(struct hf_upstream *up, struct hf_scope *scope)
 {
 	struct hf_scope *old = up->scope;
+	const struct hf_scope_ident *was;
+	size_t pos = 0;
 
-	up->scope = scope;
-	up->ops->scope(up->arg, scope);
-	if (old)
-		cut_off_lost(up, old, scope);
+	swap(up, scope);
+	while (hf_scope_next(old, &pos, &was))
+		cut_off_if_lost(up, was, hf_scope_find(scope, hf_span_str(was->id)));
 	hf_scope_unref(&old);
-	save(up, scope);
+	save(up, NULL, scope);
+}
+
+/* A scope that changes some records of the one in force. Takes it over. True: something is different. */
+static bool install_changes(struct hf_upstream *up, struct hf_scope *scope)
+{
+	struct hf_scope *old = up->scope;
+	const struct hf_scope_ident *was, *is;
+	const char *id;
+	size_t pos = 0;
+
+	if (!hf_scope_next_change(old, scope, &pos, &id, &is)) {
+		hf_scope_unref(&scope);
+		return false;
+	}
+	swap(up, scope);
+	pos = 0;
+	while (hf_scope_next_change(old, scope, &pos, &id, &is))
+		if ((was = hf_scope_find(old, hf_span_str(id))))
+			cut_off_if_lost(up, was, is);
+	save(up, old, scope);
+	hf_scope_unref(&old);
+	return true;
 }
 
 /* --- requests ---------------------------------------------------------------------------------------------- */
@@ -186,7 +177,7 @@ static void end_job(struct hf_upstream *up, const char *error)
 	free(y->link);
 	y->link = NULL;
 	y->job = JOB_NONE;
-	next_job(up);
+	hf_scope_sync_next(up);
 }
 
 static int call(struct hf_upstream *up, const char *method, const char *target, json_t *body, hf_http_reply_fn fn)
@@ -340,55 +331,45 @@ static void request_page(struct hf_upstream *up)
 	}
 }
 
-/* The current snapshot with one identity's records replaced (page) or removed (NULL). */
-static void install_single(struct hf_upstream *up, const char *ident, const json_t *page)
+/* The current snapshot with one identity's records replaced (page) or removed (NULL). True: it is different. */
+static bool install_single(struct hf_upstream *up, const char *ident, const json_t *page)
 {
 	struct hf_scope_builder *b = NULL;
-	const struct hf_scope_ident *i;
 	struct hf_scope *scope;
-	struct hf_buf record = HF_BUF_INIT(1u << 20);
-	size_t pos = 0;
 	unsigned n = 0;
-	int r = hf_scope_builder_create(&b);
+	int r = hf_scope_builder_create_over(up->scope, &b);
 
-	while (r == 0 && hf_scope_next(up->scope, &pos, &i)) {
-		if (!page && strcmp(i->id, ident) == 0)
-			continue;
-		hf_buf_wipe(&record);
-		r = hf_scope_ident_encode(i, &record);
-		if (r == 0)
-			r = hf_scope_builder_add_encoded(b, hf_buf_span(&record));
-	}
-	hf_buf_wipe(&record);
-	if (r == 0 && page)
-		r = add_records(b, page, &n);
+	if (r == 0)
+		r = page ? add_records(b, page, &n) : hf_scope_builder_remove(b, ident);
 	if (r == 0)
 		r = hf_scope_builder_finish(&b, hf_scope_synced_at_ms(up->scope), &scope);
-	if (r == 0)
-		install(up, scope);
 	hf_scope_builder_destroy(&b);
+	if (r != 0)
+		hf_log(HF_LOG_ERR, "upstream.scope", "%s: the fresh record is not taken: %s", ident, hf_strerror(r));
+	return r == 0 && install_changes(up, scope);
 }
 
 static void on_single(void *arg, int err, const struct hf_http_reply *reply)
 {
 	struct hf_upstream *up = arg;
 	struct hf_scope_sync *y = up->sync;
+	bool fresh = false, changed = false;
 	json_t *page = NULL;
 
 	y->call = NULL;
 	if (err == 0 && reply->status == 200)
 		page = json_loadb((const char *)reply->body.ptr, reply->body.len, 0, NULL);
 	if (page && json_array_size(json_object_get(page, "devices")) + json_array_size(json_object_get(page, "modules"))) {
-		set_denied(up, y->ident, false);
-		install_single(up, y->ident, page);
+		fresh = true;
+		changed = install_single(up, y->ident, page);
 	} else if (err == 0 && (reply->status == 200 || reply->status == 400 || reply->status == 401 || reply->status == 403 ||
 				reply->status == 404)) {
 		/* an explicit negative: only that takes a right away */
-		set_denied(up, y->ident, true);
-		if (hf_scope_find(up->scope, hf_span_str(y->ident)))
-			install_single(up, y->ident, NULL);
+		fresh = true;
+		changed = hf_scope_find(up->scope, hf_span_str(y->ident)) && install_single(up, y->ident, NULL);
 	}
 	json_decref(page);
+	hf_refresh_answered(up, y->ident, fresh, changed);	/* after the new scope went to the workers */
 	end_job(up, NULL);
 }
 
@@ -399,15 +380,17 @@ static void request_single(struct hf_upstream *up, const char *ident)
 	json_t *body = json_pack("{s:s%, s:s}", "targetDeviceId", ident,
 				 slash ? (size_t)(slash - ident) : strlen(ident), "authChain", up->edge_id);
 
-	snprintf(up->sync->ident, sizeof up->sync->ident, "%s", ident);
+	up->sync->n_singles++;
 	if (slash)
 		json_object_set_new(body, "targetModuleId", json_string(slash + 1));
 	target_of(up, "getDeviceAndModuleOnBehalfOf?api-version=2020-06-30-preview", &target);
-	if (call(up, "POST", hf_buf_cstr(&target), body, on_single) != 0)
+	if (call(up, "POST", hf_buf_cstr(&target), body, on_single) != 0) {
+		hf_refresh_answered(up, ident, false, false);
 		end_job(up, "single refresh could not be started");
+	}
 }
 
-static void next_job(struct hf_upstream *up)
+void hf_scope_sync_next(struct hf_upstream *up)
 {
 	struct hf_scope_sync *y = up->sync;
 
@@ -421,16 +404,9 @@ static void next_job(struct hf_upstream *up)
 			request_page(up);
 		else
 			end_job(up, "scope pass: out of memory");
-	} else if (!hf_list_empty(&y->queue)) {
-		struct pending_refresh *p = hf_container_of(y->queue.next, struct pending_refresh, node);
-		char ident[HF_IDENT_MAX + 1];
-
-		memcpy(ident, p->ident, sizeof ident);
-		hf_list_del(&p->node);
-		free(p);
-		y->n_queue--;
+	} else if (hf_refresh_next(up, y->ident)) {
 		y->job = JOB_SINGLE;
-		request_single(up, ident);
+		request_single(up, y->ident);
 	}
 }
 
@@ -438,33 +414,9 @@ void hf_scope_sync_start(struct hf_upstream *up)
 {
 	struct hf_scope_sync *y = up->sync;
 
-	if (y->last_pass_ms && hf_loop_now_ms(up->loop) - y->last_pass_ms < FRESH_MS)
-		return;
 	y->pass_wanted = true;
 	y->retry_at_ms = 0;
-	next_job(up);
-}
-
-void hf_scope_sync_refresh(struct hf_upstream *up, const char *ident)
-{
-	struct hf_scope_sync *y = up->sync;
-	struct pending_refresh *p;
-	struct hf_list *pos;
-
-	if (!hf_link_online(up) || is_denied(up, ident) || y->n_queue >= 256)
-		return;
-	hf_list_for_each(pos, &y->queue)
-		if (strcmp(hf_container_of(pos, struct pending_refresh, node)->ident, ident) == 0)
-			return;
-	if (y->job == JOB_SINGLE && strcmp(y->ident, ident) == 0)
-		return;
-	p = calloc(1, sizeof *p);
-	if (!p)
-		return;
-	snprintf(p->ident, sizeof p->ident, "%s", ident);
-	hf_list_add_tail(&y->queue, &p->node);
-	y->n_queue++;
-	next_job(up);
+	hf_scope_sync_next(up);
 }
 
 void hf_scope_sync_tick(struct hf_upstream *up)
@@ -473,7 +425,7 @@ void hf_scope_sync_tick(struct hf_upstream *up)
 
 	if (y->last_pass_ms && hf_loop_now_ms(up->loop) - y->last_pass_ms > (uint64_t)up->scope_refresh_s * 1000)
 		y->pass_wanted = true;
-	next_job(up);
+	hf_scope_sync_next(up);
 }
 
 static void on_stored(void *arg, struct hf_span key, struct hf_span value)
@@ -491,11 +443,7 @@ int hf_scope_sync_init(struct hf_upstream *up)
 	up->sync = calloc(1, sizeof *up->sync);
 	if (!up->sync)
 		return -ENOMEM;
-	hf_list_init(&up->sync->queue);
-	pthread_mutex_init(&up->denied_lock, NULL);
-	r = hf_map_create(&up->denied);
-	if (r == 0)
-		r = hf_scope_builder_create(&b);
+	r = hf_scope_builder_create(&b);
 	if (r != 0)
 		return r;
 	r = hf_store_state_load(up->store, HF_STATE_IDENT, on_stored, b);
@@ -510,21 +458,11 @@ int hf_scope_sync_init(struct hf_upstream *up)
 void hf_scope_sync_fini(struct hf_upstream *up)
 {
 	struct hf_scope_sync *y = up->sync;
-	struct hf_list *pos, *tmp;
-	struct hf_span key;
-	size_t at = 0;
-	void *v;
 
 	if (!y)
 		return;
 	hf_http_call_cancel(&y->call);
 	hf_scope_builder_destroy(&y->builder);
-	hf_list_for_each_safe(pos, tmp, &y->queue)
-		free(hf_container_of(pos, struct pending_refresh, node));
-	while (up->denied && hf_map_next(up->denied, &at, &key, &v))
-		free(v);
-	hf_map_destroy(&up->denied);
-	pthread_mutex_destroy(&up->denied_lock);
 	free(y->link);
 	free(y);
 	up->sync = NULL;
@@ -537,7 +475,7 @@ json_t *hf_scope_sync_show(const struct hf_upstream *up)
 
 	if (hf_scope_synced_at_ms(up->scope))
 		hf_iso8601(hf_scope_synced_at_ms(up->scope), at);
-	return json_pack("{s:i, s:s, s:i, s:i, s:b, s:s}", "identities", (int)hf_scope_count(up->scope), "syncedAt", at, "passes",
-			 up->sync->n_passes, "failures", up->sync->n_failures, "classicApi", up->sync->classic, "lastError",
+	return json_pack("{s:i, s:s, s:i, s:i, s:i, s:b, s:s}", "identities", (int)hf_scope_count(up->scope), "syncedAt", at, "passes",
+			 up->sync->n_passes, "refreshes", up->sync->n_singles, "failures", up->sync->n_failures, "classicApi", up->sync->classic, "lastError",
 			 up->sync->last_error);
 }

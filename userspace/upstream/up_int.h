@@ -19,11 +19,11 @@
 #define HF_OP_TIMEOUT_MS 20000		/* twin requests, edgehub-behaviour 5.3 */
 #define HF_UNANSWERED_MS 30000		/* architecture 6.3 */
 #define HF_OWN_TOKEN_S 3600
-#define HF_DENIED_MS 120000
 
 struct hf_hub_session;
 struct hf_twin;
 struct hf_scope_sync;
+struct hf_refresher;
 
 struct hf_upstream {
 	/* immutable */
@@ -70,8 +70,7 @@ struct hf_upstream {
 	/* scope_sync.c */
 	struct hf_scope *scope;
 	struct hf_scope_sync *sync;
-	pthread_mutex_t denied_lock;
-	struct hf_map *denied;			/* ident -> uint64_t * when; any thread, under the lock */
+	struct hf_refresher *refresher;		/* refresh.c */
 
 	/* twins */
 	struct hf_map *twins;			/* ident -> hf_twin */
@@ -131,8 +130,17 @@ int hf_scope_sync_init(struct hf_upstream *up);
 void hf_scope_sync_fini(struct hf_upstream *up);
 void hf_scope_sync_start(struct hf_upstream *up);	/* a full pass, unless one runs */
 void hf_scope_sync_tick(struct hf_upstream *up);
-void hf_scope_sync_refresh(struct hf_upstream *up, const char *ident);
+void hf_scope_sync_next(struct hf_upstream *up);	/* begins what is to be done, unless a request is on the way */
 json_t *hf_scope_sync_show(const struct hf_upstream *up);
+
+/* refresh.c */
+int hf_refresh_init(struct hf_upstream *up);
+void hf_refresh_fini(struct hf_upstream *up);		/* tells all who wait */
+void hf_refresh_tick(struct hf_upstream *up);
+/* The identity's records are to be asked for again. r (may be NULL) is told the outcome, always by mail. */
+void hf_refresh_ask(struct hf_upstream *up, const char *ident, struct hf_refresh *r);
+bool hf_refresh_next(struct hf_upstream *up, char ret_ident[HF_IDENT_MAX + 1]);	/* takes the oldest asked for */
+void hf_refresh_answered(struct hf_upstream *up, const char *ident, bool fresh, bool changed);	/* fresh: the hub said something */
 
 /* twin_sync.c */
 int hf_twins_load(struct hf_upstream *up);

@@ -129,20 +129,18 @@ void hf_upstream_method_answer(struct hf_upstream *up, struct hf_method_answer *
 	hf_inbox_post(up->inbox, &a->mail);
 }
 
-static void on_refresh_hint(struct hf_mail *mail)
+static void on_refresh(struct hf_mail *mail)
 {
-	struct call *c = hf_container_of(mail, struct call, mail);
+	struct hf_refresh *r = hf_container_of(mail, struct hf_refresh, mail);
 
-	hf_scope_sync_refresh(c->up, c->ident);
-	free(c);
+	hf_refresh_ask(r->up, r->ident, r);
 }
 
-void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident)
+void hf_upstream_refresh(struct hf_upstream *up, struct hf_refresh *r)
 {
-	struct call *c = new_call(up, ident, on_refresh_hint);
-
-	if (c)
-		hf_inbox_post(up->inbox, &c->mail);
+	r->up = up;
+	r->mail.fn = on_refresh;
+	hf_inbox_post(up->inbox, &r->mail);
 }
 
 static void on_reconnect(struct hf_mail *mail)
@@ -226,6 +224,7 @@ static void on_tick(void *arg)
 	hf_twin_tick(up);
 	hf_scope_sync_tick(up);
 	atomic_store_explicit(&up->stalled_ms, hf_pump_watch(up->pump), memory_order_relaxed);
+	hf_refresh_tick(up);
 }
 
 static void *run(void *arg)
@@ -296,6 +295,8 @@ static int build(struct hf_upstream *up, const struct hf_upstream_cfg *cfg)
 	if (r == 0)
 		r = hf_scope_sync_init(up);
 	if (r == 0)
+		r = hf_refresh_init(up);
+	if (r == 0)
 		r = hf_twins_load(up);
 	if (r == 0)
 		r = hf_pump_create(up->loop, up->store, up->inbox, &pump_ops, up, &up->pump);
@@ -306,6 +307,7 @@ static void upstream_free(struct hf_upstream *up)
 {
 	hf_pump_destroy(&up->pump);
 	hf_twins_fini(up);
+	hf_refresh_fini(up);
 	hf_scope_sync_fini(up);
 	hf_link_fini(up);
 	hf_hub_session_free_all(up);

@@ -5,6 +5,7 @@
  * ops, which are called on the upstream thread and must only post mails. */
 #pragma once
 #include "auth/scope.h"
+#include "core/list.h"
 #include "loop/inbox.h"
 #include "store/store.h"
 
@@ -90,10 +91,24 @@ struct hf_method_answer {
 	struct hf_upstream *up;		/* inside */
 };
 void hf_upstream_method_answer(struct hf_upstream *up, struct hf_method_answer *a);
-/* A client was refused as unknown: rate-limited single-identity refresh when online (edgehub-behaviour 3.3). */
-void hf_upstream_refresh_hint(struct hf_upstream *up, const char *ident);
-/* Has a fresh scope answer denied this identity lately, or is the uplink down? Then CONNACK 5, else 3. Any thread. */
-bool hf_upstream_denied_for_now(struct hf_upstream *up, const char *ident);
+/* A login that the scope does not allow: the identity's records are asked for at the hub, within bounds
+ * (architecture 2, promise 5). The new scope, if there is one, is handed out before the answer. */
+enum hf_refresh_result {
+	HF_REFRESH_FRESH,	/* the scope holds what the hub said not longer than 2 s ago */
+	HF_REFRESH_LATER,	/* the hub was not asked, or did not answer: nobody can say */
+	HF_REFRESH_OFFLINE,	/* the scope is all there is */
+};
+struct hf_refresh {
+	struct hf_mail mail;
+	struct hf_list node;		/* inside */
+	struct hf_inbox *reply_to;
+	void (*done)(struct hf_refresh *r);
+	char ident[HF_IDENT_MAX + 1];
+	enum hf_refresh_result result;
+	struct hf_upstream *up;		/* inside */
+};
+/* Any thread. done runs on reply_to's, exactly once. */
+void hf_upstream_refresh(struct hf_upstream *up, struct hf_refresh *r);
 void hf_upstream_reconnect(struct hf_upstream *up);	/* now, without back-off */
 
 /* --- views (any thread) -------------------------------------------------------------------------------- */
