@@ -82,7 +82,6 @@ static void test_publish_sizes(void **state)
 		hf_autofree uint8_t *body = calloc(1, sizes[i] + 1);
 
 		hf_mqtt_put_publish(&b, 1, true, false, 77, hf_span_str("devices/d/"), hf_span_str("x=1"), hf_span(body, sizes[i]));
-		assert_int_equal(hf_buf_len(&b), hf_mqtt_publish_size(1, 13, sizes[i]));
 		assert_int_equal(decode(hf_buf_span(&b).ptr, hf_buf_len(&b), false, &pkt), 0);
 		assert_true(hf_span_is(pkt.publish.topic, "devices/d/x=1"));
 		assert_int_equal(pkt.publish.body.len, sizes[i]);

@@ -305,13 +305,6 @@ static size_t publish_len(uint8_t qos, size_t topic_len, size_t body_len)
 	return 2 + topic_len + (qos ? 2 : 0) + body_len;
 }
 
-size_t hf_mqtt_publish_size(uint8_t qos, size_t topic_len, size_t body_len)
-{
-	size_t len = publish_len(qos, topic_len, body_len);
-
-	return len + 1 + (len < 128 ? 1 : len < 16384 ? 2 : len < 2097152 ? 3 : 4);
-}
-
 void hf_mqtt_put_publish(struct hf_buf *b, uint8_t qos, bool dup, bool retain, uint16_t packet_id,
 			 struct hf_span topic_a, struct hf_span topic_b, struct hf_span body)
 {

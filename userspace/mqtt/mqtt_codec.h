@@ -60,8 +60,6 @@ void hf_mqtt_put_subscribe(struct hf_buf *b, uint16_t packet_id, const struct hf
 void hf_mqtt_put_unsubscribe(struct hf_buf *b, uint16_t packet_id, const struct hf_span *filters, unsigned n);
 void hf_mqtt_put_suback(struct hf_buf *b, uint16_t packet_id, const uint8_t *codes, unsigned n);
 void hf_mqtt_put_empty(struct hf_buf *b, enum hf_mqtt_type type);	/* PINGREQ PINGRESP DISCONNECT */
-/* Size of a PUBLISH as it would be encoded. */
-size_t hf_mqtt_publish_size(uint8_t qos, size_t topic_len, size_t body_len);
 
 /* mqtt/mqtt_topic.c - topic names and filters. */
 bool hf_mqtt_filter_ok(struct hf_span filter);		/* 4.7.1 */
