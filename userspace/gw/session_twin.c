@@ -8,7 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-enum { REPLY_MAX = 512 * 1024, REPLY_ROOM = 16 * 1024 /* what an answer counts for among the credits */ };
+enum { REPLY_MAX = 512 * 1024, REPLY_ROOM = 4 * 1024 /* what an answer counts for among the credits */ };
 
 /* Lives until upstream answered, also when its session is gone. */
 struct hf_twin_job {
