@@ -227,14 +227,15 @@ static void peer_start(struct openssl_peer *peer, const char *const *extra)
 
 /* Server side against that peer. request_cert as given. The result's session is left for inspection. */
 static enum hf_tls_step serve(const char *const *extra, char *ret_text, size_t cap, struct hf_x509_info *ret_x,
-			      int *ret_chain)
+			      const char **ret_chain)
 {
 	struct hf_tls_server_cfg cfg = { .cert_file = pki.cert, .key_file = pki.key,
-					 .request_client_cert = ret_x != NULL };
+					 .request_client_cert = ret_x != NULL, .client_ca_file = pki.ca };
 	struct openssl_peer peer;
 	struct hf_tls_ctx *ctx;
 	struct hf_tls *tls;
 	enum hf_tls_step s;
+	int64_t until;
 	struct timeval limit = { .tv_sec = 10 };
 	int status;
 
@@ -251,7 +252,7 @@ static enum hf_tls_step serve(const char *const *extra, char *ret_text, size_t c
 	snprintf(ret_text, cap, "%s", s == HF_TLS_OK ? hf_tls_cipher(tls) : hf_tls_error(tls));
 	if (s == HF_TLS_OK && ret_x && hf_tls_peer_cert(tls).len) {
 		assert_int_equal(hf_x509_info(hf_tls_peer_cert(tls), ret_x), 0);
-		*ret_chain = hf_tls_peer_chain_verify(tls, pki.ca);
+		*ret_chain = hf_tls_peer_refused(tls, time(NULL), &until);
 	}
 	hf_tls_destroy(&tls);
 	hf_tls_ctx_unref(&ctx);
@@ -292,7 +293,7 @@ static void test_client_certificates(void **state)
 {
 	struct hf_x509_info x;
 	char text[160];
-	int chain = 1;
+	const char *chain = "not judged";
 
 	(void)state;
 	for (int v12 = 0; v12 < 2; v12++) {
@@ -308,12 +309,12 @@ static void test_client_certificates(void **state)
 		assert_int_equal(strlen(x.sha1_hex), 40);
 		assert_int_equal(strlen(x.sha256_hex), 64);
 		assert_true(x.not_before <= time(NULL) && x.not_after > time(NULL));
-		assert_int_equal(chain, HF_EDENIED);
+		assert_non_null(chain);
 		assert_int_equal(serve((const char *const[]){ v, "-cert", pki.signed_cert, "-key",
 			pki.signed_key, NULL }, text, sizeof text, &x, &chain), HF_TLS_OK);
 		assert_string_equal(x.common_name, "dev1");
 		assert_false(x.is_ca);
-		assert_int_equal(chain, 0);
+		assert_null(chain);
 	}
 }
 

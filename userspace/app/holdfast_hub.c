@@ -167,9 +167,9 @@ static int start_heads(struct hub *h)
 static int start(struct hub *h)
 {
 	const struct hub_conf *c = &h->conf;
-	struct hf_tls_server_cfg tls = { .cert_file = c->cert_file, .key_file = c->key_file, .request_client_cert = true };
+	struct hf_tls_server_cfg tls = { .cert_file = c->cert_file, .key_file = c->key_file, .request_client_cert = true,
+					 .client_ca_file = *c->client_ca_file ? c->client_ca_file : NULL };
 	struct hub_model_cfg model = { .dir = c->storage_dir, .host = c->host, .sync = c->durability == 1,
-				       .client_ca_file = *c->client_ca_file ? c->client_ca_file : NULL,
 				       .max_blob_bytes = (uint64_t)c->max_blob_bytes,
 				       .blobs_max_bytes = (uint64_t)c->blobs_max_bytes,
 				       .max_bytes = (uint64_t)c->max_bytes, .max_age_s = (uint32_t)c->max_age_s, .throttle = c->throttle == 1 };

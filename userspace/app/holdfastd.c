@@ -180,7 +180,10 @@ static int open_store(struct daemon *d)
 
 static int load_tls(const struct hf_conf *c, struct hf_tls_ctx **ret_tls)
 {
-	struct hf_tls_server_cfg cfg = { .cert_file = c->tls_cert_file, .key_file = c->tls_key_file, .request_client_cert = true };
+	struct hf_tls_server_cfg cfg = {
+		.cert_file = c->tls_cert_file, .key_file = c->tls_key_file, .request_client_cert = true,
+		.client_ca_file = *c->gateway_trust_bundle_file ? c->gateway_trust_bundle_file : NULL,
+	};
 
 	return hf_tls_ctx_create_server(&cfg, ret_tls);
 }
@@ -224,7 +227,6 @@ static int start_gateway(struct daemon *d)
 	struct hf_tls_ctx *tls = NULL;
 	struct hf_gw_cfg gw = { .workers = d->n_workers, .listen_fds = d->fds, .n_listen = d->n_listen, .hub_host = c->hub_host,
 				.gateway_host = c->gateway_host, .store = d->store,
-				.trust_bundle_file = *c->gateway_trust_bundle_file ? c->gateway_trust_bundle_file : NULL,
 				.max_connections = (uint32_t)c->limits_connections,
 				.per_address = (uint32_t)(c->limits_per_address ? c->limits_per_address : (c->limits_connections + 9) / 10),
 				.handshake_timeout_ms = (uint32_t)c->limits_handshake_timeout_ms,

@@ -61,18 +61,6 @@ static enum hf_auth_verdict decide_sas(const struct hf_auth_request *req, const 
 	return HF_ALLOW;
 }
 
-static bool thumb_is(const char *registered, const struct hf_x509_info *info)
-{
-	char hex[65];
-	size_t n = 0;
-
-	for (const char *p = registered; *p && n < 64; p++)
-		if (*p != ':' && *p != ' ' && *p != '-')
-			hex[n++] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
-	hex[n] = 0;
-	return (n == 40 && strcmp(hex, info->sha1_hex) == 0) || (n == 64 && strcmp(hex, info->sha256_hex) == 0);
-}
-
 static enum hf_auth_verdict decide_cert(const struct hf_auth_request *req, const struct hf_scope_ident *ident,
 					const char *d, int64_t *ret_expiry_s)
 {
@@ -83,12 +71,14 @@ static enum hf_auth_verdict decide_cert(const struct hf_auth_request *req, const
 	if (hf_x509_info(req->cert_der, &info) != 0 || req->now_s < info.not_before || req->now_s > info.not_after)
 		return HF_DENY_CERT;
 	if (ident->auth == HF_AUTH_THUMBPRINT) {
-		if (!thumb_is(ident->primary_thumb, &info) && !thumb_is(ident->secondary_thumb, &info))
+		if (!hf_x509_thumb_is(ident->primary_thumb, &info) && !hf_x509_thumb_is(ident->secondary_thumb, &info))
 			return HF_DENY_CERT;
-	} else if (strcmp(info.common_name, d) != 0 || info.is_ca || !req->chain_trusted) {
-		return HF_DENY_CERT;
+		*ret_expiry_s = info.not_after;
+	} else {
+		if (strcmp(info.common_name, d) != 0 || req->now_s > req->chain_until_s)
+			return HF_DENY_CERT;
+		*ret_expiry_s = req->chain_until_s;
 	}
-	*ret_expiry_s = info.not_after;
 	return HF_ALLOW;
 }
 

@@ -57,7 +57,7 @@ struct hf_auth_request {
 	struct hf_span device, module;		/* module empty for devices */
 	struct hf_span password;		/* SAS token; empty = none */
 	struct hf_span cert_der;		/* peer certificate; empty = none */
-	bool chain_trusted;			/* chain builds to the configured trust bundle */
+	int64_t chain_until_s;			/* the chain builds to a trusted root until then; 0 = it does not */
 	int64_t now_s;				/* auth time */
 	const char *hub_host, *gateway_host;	/* accepted audience hosts */
 	const char *edge_id;

@@ -55,7 +55,7 @@ static const struct hf_conf_row rows[] = {
 	ROW_IF("gateway.listen", LIST, gateway_listen, "0.0.0.0:8883", 0, 0, NULL, 0, "addresses for MQTT over TLS",
 	       hf_listen_refuse),
 	ROW("gateway.workers", INT, gateway_workers, "0", 0, 16, NULL, 0, "worker threads; 0 = one for each CPU, at most 8"),
-	ROW("gateway.trust_bundle_file", STR, gateway_trust_bundle_file, "", 0, 0, NULL, 0, "PEM roots of children with CA certificates"),
+	ROW("gateway.trust_bundle_file", STR, gateway_trust_bundle_file, "", 0, 0, NULL, LIVE, "PEM roots of children with CA certificates"),
 	ROW("tls.cert_file", STR, tls_cert_file, "", 0, 0, NULL, MUST | LIVE, "PEM certificate chain for children, leaf first"),
 	ROW("tls.key_file", STR, tls_key_file, "", 0, 0, NULL, MUST | LIVE, "PEM private key of it"),
 	ROW("control.socket", STR, control_socket, "/run/holdfast/control.sock", 0, 0, NULL, 0, "unix socket for holdfastctl"),

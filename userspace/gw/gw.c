@@ -56,8 +56,6 @@ static int fill(struct hf_gw *gw, const struct hf_gw_cfg *cfg)
 		err = copy_text(cfg->gateway_host, &gw->gateway_host);
 	if (!err)
 		err = copy_text(cfg->edge_id, &gw->edge_id);
-	if (!err)
-		err = copy_text(cfg->trust_bundle_file, &gw->trust_bundle_file);
 	gw->handshake_timeout_ms = cfg->handshake_timeout_ms;
 	gw->connect_timeout_ms = cfg->connect_timeout_ms ? cfg->connect_timeout_ms : 15000;
 	gw->store = cfg->store;
@@ -166,7 +164,6 @@ void hf_gw_destroy(struct hf_gw **pgw)
 	free(gw->hub_host);
 	free(gw->gateway_host);
 	free(gw->edge_id);
-	free(gw->trust_bundle_file);
 	pthread_cond_destroy(&gw->cond);
 	pthread_mutex_destroy(&gw->lock);
 	free(gw);

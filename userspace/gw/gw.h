@@ -20,7 +20,6 @@ struct hf_gw_cfg {
 	struct hf_tls_ctx *tls;		/* a reference is taken; NULL = plain TCP */
 	const char *hub_host, *gateway_host;	/* accepted audience hosts; copied */
 	const char *edge_id;		/* this gateway's device id; copied */
-	const char *trust_bundle_file;	/* roots of children with CA authentication; NULL = none; copied */
 	uint32_t max_connections;	/* 0 = no limit */
 	uint32_t per_address;		/* of these, from one address (IPv6: /64); 0 = no limit */
 	const struct hf_prefix *exempt;	/* from per_address; copied */

@@ -11,7 +11,7 @@ struct hf_worker;
 struct hf_gw {
 	struct hf_worker **workers;
 	unsigned n_workers, n_planned;	/* planned: known before they are made */
-	char *hub_host, *gateway_host, *edge_id, *trust_bundle_file;
+	char *hub_host, *gateway_host, *edge_id;
 	uint32_t handshake_timeout_ms, connect_timeout_ms;
 	struct hf_admit *admit;
 	struct hf_store *store;

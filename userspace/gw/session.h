@@ -70,7 +70,7 @@ struct hf_session {
 	uint16_t device_len;
 	uint16_t keep_alive_s, next_packet_id;
 	enum hf_session_state state : 8;
-	bool claimed : 1, clean : 1, chain_trusted : 1, stopping : 1, damp : 1, counted : 1;
+	bool claimed : 1, clean : 1, stopping : 1, damp : 1, counted : 1;
 	bool presence_busy : 1, presence_again : 1;
 	bool wait_claim : 1, wait_state : 1, wait_fifo : 1, wait_credit : 1, wait_twins : 1, wait_reader : 1;	/* why reading is blocked */
 	struct hf_subs *subs;		/* filters in force */
@@ -92,6 +92,8 @@ struct hf_session {
 	atomic_bool broken;		/* see struct hf_store_append */
 	uint64_t sid, last_rx_ms, since_ms, deadline_ms, held_until_ms, next_check_ms, accepted;
 	int64_t connected_wall_ms, expiry_s;
+	int64_t chain_until_s;		/* of the client certificate; 0 = not trusted, or not judged */
+	const char *chain_refusal;	/* why not, static text */
 };
 enum {
 	HF_FIFO_MAX = 512, HF_FIFO_BYTES = 1 << 20,	/* unanswered publishes of one session */

@@ -47,6 +47,16 @@ static struct hf_span peer_cert(const struct hf_session *s)
 	return tls ? hf_tls_peer_cert(tls) : hf_span(NULL, 0);
 }
 
+/* The chain is judged once, and only for children that log in by it. */
+static int64_t chain_until_s(struct hf_session *s, struct hf_span cert, int64_t now_s)
+{
+	const struct hf_scope_ident *id = cert.len ? hf_scope_find(s->w->scope, hf_span_str(s->ident)) : NULL;
+
+	if (id && id->auth == HF_AUTH_CA && !s->chain_until_s && !s->chain_refusal)
+		s->chain_refusal = hf_tls_peer_refused(hf_conn_tls(s->conn), now_s, &s->chain_until_s);
+	return s->chain_until_s;
+}
+
 static enum hf_auth_verdict decide(struct hf_session *s, int64_t *ret_expiry_s)
 {
 	struct hf_gw *gw = s->w->gw;
@@ -54,7 +64,6 @@ static enum hf_auth_verdict decide(struct hf_session *s, int64_t *ret_expiry_s)
 		.device = hf_session_device(s),
 		.module = hf_session_module(s),
 		.password = hf_span(s->token, s->token_len),
-		.chain_trusted = s->chain_trusted,
 		.now_s = hf_gw_auth_now_s(gw),
 		.hub_host = gw->hub_host,
 		.gateway_host = gw->gateway_host,
@@ -65,6 +74,7 @@ static enum hf_auth_verdict decide(struct hf_session *s, int64_t *ret_expiry_s)
 		return HF_DENY_UNKNOWN;
 	if (!s->token_len)
 		req.cert_der = peer_cert(s);
+	req.chain_until_s = chain_until_s(s, req.cert_der, req.now_s);
 	return hf_auth_decide(s->w->scope, &req, ret_expiry_s);
 }
 
@@ -118,18 +128,6 @@ void hf_session_scope_swapped(struct hf_worker *w, const struct hf_scope *old)
 	}
 }
 
-/* The chain is looked at only for children that need it: the check reads the bundle. */
-static bool chain_trusted(struct hf_session *s)
-{
-	const struct hf_scope_ident *id;
-	struct hf_tls *tls = hf_conn_tls(s->conn);
-
-	if (s->token_len || !tls || !s->w->gw->trust_bundle_file || !s->w->scope || !hf_tls_peer_cert(tls).len)
-		return false;
-	id = hf_scope_find(s->w->scope, hf_span_str(s->ident));
-	return id && id->auth == HF_AUTH_CA && !hf_tls_peer_chain_verify(tls, s->w->gw->trust_bundle_file);
-}
-
 /* The scope may be older than the child's right, key or state. */
 static bool fresh_scope_may_help(enum hf_auth_verdict v)
 {
@@ -162,18 +160,12 @@ static void judged(struct hf_session *s, enum hf_auth_verdict v, enum hf_refresh
 		claim(s);
 	else
 		hf_session_connack(s, unsure ? HF_CONNACK_UNAVAILABLE : HF_CONNACK_NOT_AUTHORISED, HF_END_AUTH,
-				   hf_auth_verdict_name(v));
-}
-
-static enum hf_auth_verdict judge(struct hf_session *s)
-{
-	s->chain_trusted = chain_trusted(s);
-	return decide(s, &s->expiry_s);
+				   v == HF_DENY_CERT && s->chain_refusal ? s->chain_refusal : hf_auth_verdict_name(v));
 }
 
 void hf_session_judge_again(struct hf_session *s, enum hf_refresh_result result)
 {
-	judged(s, judge(s), result);
+	judged(s, decide(s, &s->expiry_s), result);
 }
 
 /* --- CONNECT ---------------------------------------------------------------------------------------------- */
@@ -239,7 +231,7 @@ void hf_session_connect(struct hf_session *s, const struct hf_mqtt_connect *c)
 		hf_session_connack(s, HF_CONNACK_NOT_AUTHORISED, HF_END_WILL, reason);
 		return;
 	}
-	v = judge(s);
+	v = decide(s, &s->expiry_s);
 	if (!fresh_scope_may_help(v) || !hf_session_wait_refresh(s, &evidence))
 		judged(s, v, evidence);
 }

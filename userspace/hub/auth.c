@@ -196,24 +196,11 @@ const char *hub_claim_act_as(struct hub_model *m, const struct hub_claim *claim,
 
 /* --- certificates ------------------------------------------------------------------------------------------- */
 
-static bool thumb_is(const char *registered, const struct hf_x509_info *info)
-{
-	char hex[65];
-	size_t n = 0;
-
-	for (const char *p = registered; p && *p && n < 64; p++)
-		if (*p != ':' && *p != ' ' && *p != '-')
-			hex[n++] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
-	hex[n] = 0;
-	return n && (strcmp(hex, info->sha1_hex) == 0 || strcmp(hex, info->sha256_hex) == 0);
-}
-
-const char *hub_cert_act_as(struct hub_model *m, struct hf_tls *tls, const struct hub_ident *ident)
+const char *hub_cert_act_as(struct hf_tls *tls, const struct hub_ident *ident)
 {
 	struct hf_span der = tls ? hf_tls_peer_cert(tls) : hf_span(NULL, 0);
-	const char *roots = hub_model_client_ca(m);
 	struct hf_x509_info info;
-	int64_t now = hf_clock_wall_s();
+	int64_t now = hf_clock_wall_s(), until;
 
 	if (der.len == 0)
 		return "neither token nor certificate";
@@ -222,15 +209,13 @@ const char *hub_cert_act_as(struct hub_model *m, struct hf_tls *tls, const struc
 	if (now < info.not_before || now > info.not_after)
 		return "certificate not valid now";
 	if (ident->auth == HUB_AUTH_SELF_SIGNED)
-		return thumb_is(ident->primary_thumb, &info) || thumb_is(ident->secondary_thumb, &info)
+		return hf_x509_thumb_is(ident->primary_thumb, &info) || hf_x509_thumb_is(ident->secondary_thumb, &info)
 			       ? NULL : "thumbprint does not match";
 	if (ident->auth != HUB_AUTH_CA)
 		return "identity does not use certificates";
 	if (strcmp(info.common_name, ident->device_id) != 0 && strcmp(info.common_name, ident->id) != 0)
 		return "common name is not the device id";
-	if (info.is_ca || !roots || hf_tls_peer_chain_verify(tls, roots) != 0)
-		return "certificate chain is not trusted";
-	return NULL;
+	return hf_tls_peer_refused(tls, now, &until);
 }
 
 const char *hub_ident_usable(struct hub_model *m, struct hf_span id, const struct hub_ident **ret_ident)

@@ -26,6 +26,6 @@ const char *hub_claim_act_as(struct hub_model *m, const struct hub_claim *claim,
 /* Does the chain lead from target, parent by parent, to an actor whose $edgeHub is enabled? */
 bool hub_chain_holds(struct hub_model *m, const char *target, const char *auth_chain);
 /* May the holder of the peer certificate of tls act as this identity? */
-const char *hub_cert_act_as(struct hub_model *m, struct hf_tls *tls, const struct hub_ident *ident);
+const char *hub_cert_act_as(struct hf_tls *tls, const struct hub_ident *ident);
 /* The identity exists, and it and its device are enabled. *ret_ident on yes. */
 const char *hub_ident_usable(struct hub_model *m, struct hf_span id, const struct hub_ident **ret_ident);

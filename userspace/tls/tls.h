@@ -16,6 +16,7 @@ void hf_tls_thread_fini(void);	/* at the end of a thread that used TLS: frees th
 struct hf_tls_server_cfg {
 	const char *cert_file, *key_file;	/* PEM; cert_file holds leaf, then intermediates */
 	bool request_client_cert;		/* ask, accept any or none: judged later (x509) */
+	const char *client_ca_file;		/* PEM roots for hf_tls_peer_refused; NULL = none */
 };
 /* HF_ETLS / -errno with a log line naming file and reason. Blocks (reads files). */
 int hf_tls_ctx_create_server(const struct hf_tls_server_cfg *cfg, struct hf_tls_ctx **ret_ctx);
@@ -50,9 +51,16 @@ struct hf_x509_info {
 	int64_t not_before, not_after;	/* unix seconds */
 	bool is_ca;
 };
-int hf_x509_info(struct hf_span der, struct hf_x509_info *ret_info);	/* HF_EINVALID */
-/* Does the chain of `tls`'s peer build to a root of ca_pem_file (no revocation)? */
-int hf_tls_peer_chain_verify(const struct hf_tls *tls, const char *ca_pem_file);
+int hf_x509_info(struct hf_span der, struct hf_x509_info *ret_info);	/* HF_EINVALID; also for more than one common name */
+/* Is this the registered thumbprint, SHA-1 or SHA-256 in hex of any case, with or without ':', '-' or blanks? NULL: no. */
+bool hf_x509_thumb_is(const char *registered, const struct hf_x509_info *info);
+
+/* tls_trust.c: does the chain that the peer presented build to one of the roots in client_ca_file, at auth time now_s? Each
+ * certificate on the path is valid then, signed by the next one with SHA-2 and a key of at least RSA 2048 or P-256; what
+ * is above the leaf may sign certificates (version 3, CA, key usage) as far down (path length); the leaf is no CA and may
+ * prove a client (key usage, extended key usage). No revocation.
+ * NULL, and *ret_until_s is when the first of their validities ends; or the reason, static text. Does not block. */
+const char *hf_tls_peer_refused(const struct hf_tls *tls, int64_t now_s, int64_t *ret_until_s);
 
 struct hf_x509_request {
 	const char *common_name;

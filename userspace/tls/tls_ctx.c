@@ -23,7 +23,10 @@ enum { CERT_FILE_MAX = 4 * 1024 * 1024 };
 
 int hf_tls_global_init(void)
 {
-	return wolfSSL_Init() == WOLFSSL_SUCCESS ? 0 : HF_ETLS;
+	if (wolfSSL_Init() != WOLFSSL_SUCCESS)
+		return HF_ETLS;
+	hf_trust_global_init();
+	return 0;
 }
 
 void hf_tls_thread_fini(void)
@@ -180,6 +183,13 @@ int hf_tls_ctx_create_server(const struct hf_tls_server_cfg *cfg, struct hf_tls_
 		hf_tls_ctx_unref(&ctx);
 		return r;
 	}
+	if (cfg->client_ca_file) {
+		r = hf_trust_create(cfg->client_ca_file, &ctx->trust);
+		if (r < 0) {
+			hf_tls_ctx_unref(&ctx);
+			return r;
+		}
+	}
 	ctx->want_peer_cert = cfg->request_client_cert;
 	if (cfg->request_client_cert)
 		wolfSSL_CTX_set_verify(ctx->wolf, WOLFSSL_VERIFY_PEER, accept_any_cert);
@@ -238,6 +248,7 @@ void hf_tls_ctx_unref(struct hf_tls_ctx **pctx)
 	if (!ctx || __atomic_sub_fetch(&ctx->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	wolfSSL_CTX_free(ctx->wolf);
+	hf_trust_destroy(&ctx->trust);
 	free(ctx);
 }
 

@@ -11,6 +11,7 @@ struct hf_tls_ctx {
 	unsigned refs;		/* atomic */
 	bool is_server, want_peer_cert;
 	int64_t not_after;
+	struct hf_trust *trust;	/* roots of clients, NULL = none */
 };
 
 struct hf_tls {
@@ -29,6 +30,12 @@ struct hf_tls {
 	size_t peer_der_len;
 };
 
+/* tls_trust.c */
+void hf_trust_global_init(void);
+int hf_trust_create(const char *ca_pem_file, struct hf_trust **ret_trust);	/* HF_ETLS / -errno with a log line */
+void hf_trust_destroy(struct hf_trust **trust);
+/* tls_x509.c: unix seconds. HF_EINVALID. */
+int hf_x509_time(const WOLFSSL_ASN1_TIME *t, int64_t *ret_s);
 /* Readable reason of a wolfSSL code, static or in buf. */
 const char *hf_tls_code_text(int code, char *buf, size_t cap);
 /* The I/O callbacks of every context. */

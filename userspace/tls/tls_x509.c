@@ -11,9 +11,7 @@
 #include <errno.h>
 #include <time.h>
 
-enum { CHAIN_MAX = 9, CA_FILE_MAX = 4 * 1024 * 1024 };
-
-static int time_of(const WOLFSSL_ASN1_TIME *t, int64_t *ret_s)
+int hf_x509_time(const WOLFSSL_ASN1_TIME *t, int64_t *ret_s)
 {
 	struct tm tm;
 
@@ -24,7 +22,8 @@ static int time_of(const WOLFSSL_ASN1_TIME *t, int64_t *ret_s)
 	return 0;
 }
 
-/* A name with a NUL inside would compare equal to a shorter one: such a certificate is refused. */
+/* A name with a NUL inside would compare equal to a shorter one, and of two names each reader may take another: such
+ * certificates are refused. */
 static int common_name(WOLFSSL_X509 *x, char *out, size_t cap)
 {
 	WOLFSSL_X509_NAME *name = wolfSSL_X509_get_subject_name(x);
@@ -39,6 +38,8 @@ static int common_name(WOLFSSL_X509 *x, char *out, size_t cap)
 	at = wolfSSL_X509_NAME_get_index_by_NID(name, NID_commonName, -1);
 	if (at < 0)
 		return 0;
+	if (wolfSSL_X509_NAME_get_index_by_NID(name, NID_commonName, at) >= 0)
+		return HF_EINVALID;
 	entry = wolfSSL_X509_NAME_get_entry(name, at);
 	text = entry ? wolfSSL_X509_NAME_ENTRY_get_data(entry) : NULL;
 	if (!text)
@@ -79,9 +80,9 @@ int hf_x509_info(struct hf_span der, struct hf_x509_info *ret_info)
 	}
 	r = common_name(x, info.common_name, sizeof info.common_name);
 	if (r == 0)
-		r = time_of(wolfSSL_X509_get_notBefore(x), &info.not_before);
+		r = hf_x509_time(wolfSSL_X509_get_notBefore(x), &info.not_before);
 	if (r == 0)
-		r = time_of(wolfSSL_X509_get_notAfter(x), &info.not_after);
+		r = hf_x509_time(wolfSSL_X509_get_notAfter(x), &info.not_after);
 	info.is_ca = wolfSSL_X509_get_isCA(x) == 1;
 	wolfSSL_X509_free(x);
 	wolfSSL_ERR_clear_error();
@@ -94,58 +95,18 @@ int hf_x509_info(struct hf_span der, struct hf_x509_info *ret_info)
 	return 0;
 }
 
-/* Presented certificates above the leaf become signers only after they were themselves verified; the order
- * in which the peer sent them does not matter. */
-static bool chain_builds(WOLFSSL_CERT_MANAGER *cm, WOLFSSL_X509_CHAIN *chain, int n)
+bool hf_x509_thumb_is(const char *registered, const struct hf_x509_info *info)
 {
-	bool done[CHAIN_MAX] = { false };
-	bool progress = true;
+	char hex[65];
+	size_t n = 0;
 
-	while (progress) {
-		progress = false;
-		if (wolfSSL_CertManagerVerifyBuffer(cm, wolfSSL_get_chain_cert(chain, 0),
-						    wolfSSL_get_chain_length(chain, 0),
-						    WOLFSSL_FILETYPE_ASN1) == WOLFSSL_SUCCESS)
-			return true;
-		for (int i = 1; i < n; i++) {
-			const unsigned char *p = wolfSSL_get_chain_cert(chain, i);
-			int len = wolfSSL_get_chain_length(chain, i);
-
-			if (done[i] || !p || len <= 0 ||
-			    wolfSSL_CertManagerVerifyBuffer(cm, p, len, WOLFSSL_FILETYPE_ASN1) !=
-				    WOLFSSL_SUCCESS)
-				continue;
-			done[i] = true;
-			if (wolfSSL_CertManagerLoadCABuffer(cm, p, len, WOLFSSL_FILETYPE_ASN1) ==
-			    WOLFSSL_SUCCESS)
-				progress = true;
-		}
+	for (const char *p = registered; p && *p; p++) {
+		if (*p == ':' || *p == ' ' || *p == '-')
+			continue;
+		if (n == sizeof hex - 1)
+			return false;
+		hex[n++] = (char)(*p >= 'A' && *p <= 'Z' ? *p + 32 : *p);
 	}
-	return false;
-}
-
-int hf_tls_peer_chain_verify(const struct hf_tls *tls, const char *ca_pem_file)
-{
-	hf_autobuf struct hf_buf pem = HF_BUF_INIT(CA_FILE_MAX);
-	WOLFSSL_X509_CHAIN *chain = wolfSSL_get_peer_chain(tls->ssl);
-	int n = chain ? wolfSSL_get_chain_count(chain) : 0;
-	WOLFSSL_CERT_MANAGER *cm;
-	int r;
-
-	if (n <= 0)
-		return HF_EDENIED;
-	r = hf_read_file(ca_pem_file, CA_FILE_MAX, &pem);
-	if (r < 0)
-		return r;
-	cm = wolfSSL_CertManagerNew();
-	if (!cm)
-		return -ENOMEM;
-	if (wolfSSL_CertManagerLoadCABuffer(cm, hf_buf_span(&pem).ptr, (long)hf_buf_len(&pem),
-					    WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)
-		r = HF_ETLS;
-	else
-		r = chain_builds(cm, chain, hf_min(n, (int)CHAIN_MAX)) ? 0 : HF_EDENIED;
-	wolfSSL_CertManagerFree(cm);
-	wolfSSL_ERR_clear_error();
-	return r;
+	hex[n] = '\0';
+	return (n == 40 && strcmp(hex, info->sha1_hex) == 0) || (n == 64 && strcmp(hex, info->sha256_hex) == 0);
 }

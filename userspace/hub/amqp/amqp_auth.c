@@ -150,7 +150,7 @@ const char *hub_amqp_may_act_as(struct hub_amqp_conn *c, const struct hub_ident 
 		why = own ? why : also;
 	}
 	*ret_auth_type = "x509";
-	also = hub_cert_act_as(m, hf_conn_tls(hf_amqp_conn(c->amqp)), ident);
+	also = hub_cert_act_as(hf_conn_tls(hf_amqp_conn(c->amqp)), ident);
 	return also && why ? why : also;
 }
 

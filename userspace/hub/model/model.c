@@ -568,8 +568,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	hub_feedback_init(m);
 	hf_task_init(&m->task, turn_end, m);
 	m->host = strdup(cfg->host ? cfg->host : "");
-	m->client_ca_file = cfg->client_ca_file ? strdup(cfg->client_ca_file) : NULL;
-	if (!m->host || (cfg->client_ca_file && !m->client_ca_file) || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
+	if (!m->host || hf_map_create(&m->idents) || hf_map_create(&m->dirty_idents) ||
 	    hf_map_create(&m->dirty_twins) || hf_map_create(&m->late_idents) || hf_map_create(&m->late_twins) ||
 	    hf_map_create(&m->leftovers) || hf_map_create(&m->policies) || hf_map_create(&m->sinks) ||
 	    hub_faults_create(&m->faults) || hub_clients_create(m, &m->clients) ||
@@ -612,11 +611,6 @@ struct hf_span hub_model_short_name(const struct hub_model *m)
 int64_t hub_model_created_ms(const struct hub_model *m)
 {
 	return m->created_ms;
-}
-
-const char *hub_model_client_ca(const struct hub_model *m)
-{
-	return m->client_ca_file;
 }
 
 struct hub_faults *hub_model_faults(struct hub_model *m)
@@ -674,7 +668,6 @@ void hub_model_close(struct hub_model **pm)
 	if (m->lock_fd >= 0)
 		close(m->lock_fd);
 	free(m->host);
-	free(m->client_ca_file);
 	hub_faults_destroy(&m->faults);
 	hub_clients_destroy(&m->clients);
 	hub_jobs_destroy(&m->jobs);

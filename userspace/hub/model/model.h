@@ -20,7 +20,6 @@ struct hub_configs;
 struct hub_transfers;
 struct hub_model_cfg {
 	const char *dir, *host;
-	const char *client_ca_file;	/* PEM roots of devices with CA certificates; NULL = none registered */
 	bool sync;
 	bool throttle;			/* limits of an S1 unit: hub/fault/throttle.h */
 	uint64_t max_bytes;		/* budget of events */
@@ -34,7 +33,6 @@ void hub_model_close(struct hub_model **m);
 const char *hub_model_host(const struct hub_model *m);
 struct hf_span hub_model_short_name(const struct hub_model *m);	/* the host's first label; name of the Event Hubs entity */
 int64_t hub_model_created_ms(const struct hub_model *m);	/* when the storage was made */
-const char *hub_model_client_ca(const struct hub_model *m);	/* NULL = none */
 struct hub_faults *hub_model_faults(struct hub_model *m);	/* hub/fault/fault.h; heads ask it before each operation */
 struct hub_clients *hub_model_clients(struct hub_model *m);	/* hub/model/clients.h: for it alone */
 

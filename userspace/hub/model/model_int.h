@@ -70,7 +70,7 @@ struct hub_feedback_queue {
 
 struct hub_model {
 	struct hf_loop *loop;
-	char *host, *client_ca_file;
+	char *host;
 	struct hub_faults *faults;
 	struct hub_clients *clients;
 	struct hub_blobs *blobs;		/* hub/blob/blob_int.h */

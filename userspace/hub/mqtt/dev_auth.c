@@ -47,7 +47,7 @@ uint8_t hub_dev_authenticate(struct hub_session *s, const struct hf_mqtt_connect
 	if (!why && c->password.len)
 		why = check_token(s, ident, c->password, user->auth_chain);
 	else if (!why)
-		why = hub_cert_act_as(s->dev->model, hf_conn_tls(s->conn), ident);
+		why = hub_cert_act_as(hf_conn_tls(s->conn), ident);
 	if (why)
 		return refuse(s, c->client_id, HF_CONNACK_NOT_AUTHORISED, why);
 	if (c->password.len == 0)

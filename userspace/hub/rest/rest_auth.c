@@ -47,7 +47,7 @@ static const char *check_cert(struct rest_req *q, unsigned rights)
 
 	if (!(rights & REST_DEVICE_TOKEN) || !conn)
 		return "no Authorization header";
-	why = who ? hub_cert_act_as(q->m, hf_conn_tls(conn), who) : "identity unknown";
+	why = who ? hub_cert_act_as(hf_conn_tls(conn), who) : "identity unknown";
 	q->auth_type = "x509";
 	if (!why)
 		q->caller = who;

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* tls/tls_trust.c - does a client's chain build to one of our roots?
+ *
+ * The library checks each step of the path (signature, validity, name constraints) against a certificate manager that
+ * starts with our roots and takes in one issuer after the other, from the root down, each only after it was verified
+ * and found to be one that may sign. The manager is made for each judgement: the one of the handshake would keep what
+ * one peer presented for the next peer. What this build of the library lets pass is checked here: version, key usage,
+ * path length, extended key usage, weak signatures and keys. */
+#include "tls/tls_int.h"
+
+#include "core/log.h"
+#include "core/util.h"
+
+#include <holdfast/err.h>
+#include <wolfssl/openssl/evp.h>
+#include <wolfssl/openssl/ssl.h>
+#include <wolfssl/openssl/x509v3.h>
+#include <wolfssl/wolfcrypt/asn.h>
+
+#include <errno.h>
+
+enum { PRESENTED_MAX = 9, PATH_MAX_CERTS = 6, CA_FILE_MAX = 4 * 1024 * 1024, RSA_MIN_BITS = 2048, EC_MIN_BITS = 256 };
+
+struct hf_trust {
+	struct hf_buf pem;
+	WOLFSSL_X509 **roots;
+	unsigned n_roots;
+};
+
+/* --- time ------------------------------------------------------------------------------------------------- */
+
+static _Thread_local int64_t judging_at_s;	/* not 0 while a judgement goes on in this thread */
+
+static time_t library_time(time_t *ret)
+{
+	time_t now = judging_at_s ? (time_t)judging_at_s : time(NULL);
+
+	if (ret)
+		*ret = now;
+	return now;
+}
+
+void hf_trust_global_init(void)
+{
+	wc_SetTimeCb(library_time);
+}
+
+/* --- roots ------------------------------------------------------------------------------------------------ */
+
+static WOLFSSL_CERT_MANAGER *manager_of(const struct hf_trust *t)
+{
+	WOLFSSL_CERT_MANAGER *cm = wolfSSL_CertManagerNew();
+
+	if (cm && wolfSSL_CertManagerLoadCABuffer(cm, hf_buf_span(&t->pem).ptr, (long)hf_buf_len(&t->pem),
+						  WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS) {
+		wolfSSL_CertManagerFree(cm);
+		cm = NULL;
+	}
+	return cm;
+}
+
+/* The roots once more, to be looked at. */
+static int read_roots(struct hf_trust *t)
+{
+	WOLFSSL_BIO *bio = wolfSSL_BIO_new_mem_buf(hf_buf_span(&t->pem).ptr, (int)hf_buf_len(&t->pem));
+	WOLFSSL_X509 *x;
+	int r = bio ? 0 : -ENOMEM;
+
+	while (r == 0 && (x = wolfSSL_PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+		WOLFSSL_X509 **more = realloc(t->roots, (t->n_roots + 1) * sizeof(WOLFSSL_X509 *));
+
+		if (!more) {
+			wolfSSL_X509_free(x);
+			r = -ENOMEM;
+			break;
+		}
+		t->roots = more;
+		t->roots[t->n_roots++] = x;
+	}
+	wolfSSL_BIO_free(bio);
+	return r;
+}
+
+int hf_trust_create(const char *ca_pem_file, struct hf_trust **ret_trust)
+{
+	struct hf_trust *t = calloc(1, sizeof *t);
+	WOLFSSL_CERT_MANAGER *cm;
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	t->pem = HF_BUF_INIT(CA_FILE_MAX);
+	r = hf_read_file(ca_pem_file, CA_FILE_MAX, &t->pem);
+	if (r < 0) {
+		hf_log(HF_LOG_ERR, "tls.file", "%s: CA certificates of clients: %s", ca_pem_file, hf_strerror(r));
+	} else {
+		cm = manager_of(t);
+		if (cm)
+			wolfSSL_CertManagerFree(cm);
+		r = cm ? read_roots(t) : HF_ETLS;
+		if (r < 0 || t->n_roots == 0)
+			r = HF_ETLS;
+		if (r < 0)
+			hf_log(HF_LOG_ERR, "tls.file", "%s: holds no usable CA certificate in PEM form", ca_pem_file);
+		wolfSSL_ERR_clear_error();
+	}
+	if (r < 0)
+		hf_trust_destroy(&t);
+	else
+		*ret_trust = t;
+	return r;
+}
+
+void hf_trust_destroy(struct hf_trust **pt)
+{
+	struct hf_trust *t = hf_take(*pt);
+
+	if (!t)
+		return;
+	for (unsigned i = 0; i < t->n_roots; i++)
+		wolfSSL_X509_free(t->roots[i]);
+	free(t->roots);
+	hf_buf_fini(&t->pem);
+	free(t);
+}
+
+/* --- one certificate -------------------------------------------------------------------------------------- */
+
+struct cert {
+	const unsigned char *der;
+	int len;
+	WOLFSSL_X509 *x;
+};
+
+static bool is_signed_strongly(WOLFSSL_X509 *x)
+{
+	switch (wolfSSL_X509_get_signature_type(x)) {
+	case CTC_SHA256wRSA: case CTC_SHA384wRSA: case CTC_SHA512wRSA: case CTC_SHA256wECDSA: case CTC_SHA384wECDSA:
+	case CTC_SHA512wECDSA: case CTC_ED25519: case CTC_ED448: case CTC_RSASSAPSS:
+		return true;
+	default:
+		return false;	/* MD5, SHA-1, and what nobody named here */
+	}
+}
+
+static bool has_strong_key(WOLFSSL_X509 *x)
+{
+	WOLFSSL_EVP_PKEY *key = wolfSSL_X509_get_pubkey(x);
+	int kind = key ? wolfSSL_EVP_PKEY_base_id(key) : 0, bits = key ? wolfSSL_EVP_PKEY_bits(key) : 0;
+
+	wolfSSL_EVP_PKEY_free(key);
+	return kind == EVP_PKEY_RSA ? bits >= RSA_MIN_BITS : kind == EVP_PKEY_EC && bits >= EC_MIN_BITS;
+}
+
+static bool may_use(WOLFSSL_X509 *x, unsigned usage)
+{
+	return !wolfSSL_X509_ext_isSet_by_NID(x, NID_key_usage) || (wolfSSL_X509_get_keyUsage(x) & usage);
+}
+
+/* How many CA certificates may stand between this one and the leaf; INT_MAX = any number. */
+static int path_length(WOLFSSL_X509 *x)
+{
+	return wolfSSL_X509_get_isSet_pathLength(x) ? (int)wolfSSL_X509_get_pathLength(x) : INT32_MAX;
+}
+
+static const char *issuer_refused(WOLFSSL_X509 *x, int below)
+{
+	if (wolfSSL_X509_version(x) != 3 || wolfSSL_X509_get_isCA(x) != 1)
+		return "an issuer in the chain is no CA certificate";
+	if (!may_use(x, KEYUSE_KEY_CERT_SIGN))
+		return "an issuer in the chain may not sign certificates";
+	return path_length(x) < below ? "the chain is longer than an issuer allows" : NULL;
+}
+
+static const char *leaf_refused(WOLFSSL_X509 *x)
+{
+	unsigned use = wolfSSL_X509_get_extended_key_usage(x);
+
+	if (wolfSSL_X509_get_isCA(x) == 1)
+		return "the client's certificate is a CA certificate";
+	if (!may_use(x, KEYUSE_DIGITAL_SIG))
+		return "the client's certificate may not sign";
+	if (wolfSSL_X509_ext_isSet_by_NID(x, NID_ext_key_usage) && !(use & (XKU_SSL_CLIENT | XKU_ANYEKU)))
+		return "the client's certificate is for another purpose";
+	return NULL;
+}
+
+static const char *weak_or_stale(WOLFSSL_X509 *x, int64_t now_s, int64_t *until_s)
+{
+	int64_t from, to;
+
+	if (!is_signed_strongly(x))
+		return "a certificate in the chain has a weak signature";
+	if (!has_strong_key(x))
+		return "a certificate in the chain has a weak key";
+	if (hf_x509_time(wolfSSL_X509_get_notBefore(x), &from) != 0 || hf_x509_time(wolfSSL_X509_get_notAfter(x), &to) != 0 ||
+	    now_s < from || now_s > to)
+		return "a certificate in the chain is not valid now";
+	*until_s = hf_min(*until_s, to);
+	return NULL;
+}
+
+/* --- the path --------------------------------------------------------------------------------------------- */
+
+static bool verifies(WOLFSSL_CERT_MANAGER *cm, const struct cert *c)
+{
+	bool good = wolfSSL_CertManagerVerifyBuffer(cm, c->der, c->len, WOLFSSL_FILETYPE_ASN1) == WOLFSSL_SUCCESS;
+
+	wolfSSL_ERR_clear_error();
+	return good;
+}
+
+/* Of the presented certificates, the indices of a path from the leaf upward, until one that a root may have issued: its
+ * issuer was not presented. The order in which the peer sent them does not matter. */
+static unsigned find_path(const struct cert *certs, unsigned n, unsigned path[PATH_MAX_CERTS])
+{
+	bool used[PRESENTED_MAX] = { true };
+	unsigned len = 1;
+
+	path[0] = 0;
+	for (bool found = true; found && len < PATH_MAX_CERTS;) {
+		WOLFSSL_X509_NAME *issuer = wolfSSL_X509_get_issuer_name(certs[path[len - 1]].x);
+
+		found = false;
+		for (unsigned i = 1; i < n && !found; i++) {
+			if (used[i] || wolfSSL_X509_NAME_cmp(wolfSSL_X509_get_subject_name(certs[i].x), issuer) != 0)
+				continue;
+			used[i] = found = true;
+			path[len++] = i;
+		}
+	}
+	return len;
+}
+
+static bool is_root(const struct hf_trust *t, const struct cert *c)
+{
+	for (unsigned i = 0; i < t->n_roots; i++) {
+		int len = 0;
+		const unsigned char *der = wolfSSL_X509_get_der(t->roots[i], &len);
+
+		if (der && len == c->len && memcmp(der, c->der, (size_t)len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* May a root of the certificate's issuer stand above so many CA certificates? */
+static bool root_allows(const struct hf_trust *t, const struct cert *c, int below)
+{
+	WOLFSSL_X509_NAME *issuer = wolfSSL_X509_get_issuer_name(c->x);
+
+	for (unsigned i = 0; i < t->n_roots; i++)
+		if (wolfSSL_X509_NAME_cmp(wolfSSL_X509_get_subject_name(t->roots[i]), issuer) == 0 &&
+		    path_length(t->roots[i]) >= below)
+			return true;
+	return false;
+}
+
+static const char *judge_path(const struct hf_trust *t, WOLFSSL_CERT_MANAGER *cm, const struct cert *certs, const unsigned *path, unsigned len,
+			      int64_t now_s, int64_t *until_s)
+{
+	unsigned top = len;
+
+	/* The root may have been presented with the rest, and what is above it in another hierarchy: the path begins with
+	 * what the roots verify. */
+	while (top > 1 && (is_root(t, &certs[path[top - 1]]) || !verifies(cm, &certs[path[top - 1]])))
+		top--;
+	if (!root_allows(t, &certs[path[top - 1]], (int)top - 1))
+		return verifies(cm, &certs[path[top - 1]]) ? "the chain is longer than its root allows"
+							   : "the chain builds to no trusted root";
+	for (unsigned i = top; i-- > 0;) {
+		const struct cert *c = &certs[path[i]];
+		const char *why = verifies(cm, c) ? weak_or_stale(c->x, now_s, until_s) : "the chain builds to no trusted root";
+
+		if (!why)
+			why = i ? issuer_refused(c->x, (int)i - 1) : leaf_refused(c->x);
+		if (why)
+			return why;
+		if (i && wolfSSL_CertManagerLoadCABuffer(cm, c->der, c->len, WOLFSSL_FILETYPE_ASN1) != WOLFSSL_SUCCESS)
+			return "an issuer in the chain cannot be used";
+	}
+	return NULL;
+}
+
+static const char *judge(const struct hf_trust *t, const struct cert *certs, unsigned n, int64_t now_s, int64_t *until_s)
+{
+	WOLFSSL_CERT_MANAGER *cm = manager_of(t);
+	unsigned path[PATH_MAX_CERTS];
+	const char *why;
+
+	if (!cm)
+		return "no memory for the chain";
+	why = judge_path(t, cm, certs, path, find_path(certs, n, path), now_s, until_s);
+	wolfSSL_CertManagerFree(cm);
+	return why;
+}
+
+const char *hf_tls_peer_refused(const struct hf_tls *tls, int64_t now_s, int64_t *ret_until_s)
+{
+	WOLFSSL_X509_CHAIN *chain = wolfSSL_get_peer_chain(tls->ssl);
+	int count = chain ? wolfSSL_get_chain_count(chain) : 0;
+	struct cert certs[PRESENTED_MAX];
+	const char *why = NULL;
+	int64_t until_s = INT64_MAX;
+	unsigned n = 0;
+
+	if (!tls->ctx->trust)
+		return "no CA certificates are configured for clients";
+	if (count <= 0 || count > PRESENTED_MAX)
+		return count ? "the chain is too long" : "no certificate";
+	for (; n < (unsigned)count && !why; n++) {
+		certs[n].der = wolfSSL_get_chain_cert(chain, (int)n);
+		certs[n].len = wolfSSL_get_chain_length(chain, (int)n);
+		certs[n].x = wolfSSL_X509_load_certificate_buffer(certs[n].der, certs[n].len, WOLFSSL_FILETYPE_ASN1);
+		if (!certs[n].x)
+			why = "a certificate in the chain cannot be read";
+	}
+	judging_at_s = now_s;
+	if (!why)
+		why = judge(tls->ctx->trust, certs, n, now_s, &until_s);
+	judging_at_s = 0;
+	for (unsigned i = 0; i < n; i++)
+		wolfSSL_X509_free(certs[i].x);
+	wolfSSL_ERR_clear_error();
+	if (!why)
+		*ret_until_s = until_s;
+	return why;
+}
