@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import time
 
 import pytest
@@ -42,6 +43,8 @@ def test_known_child_is_accepted_and_stored(offline):
     with offline.login(child) as c:
         c.publish("devices/dev1/messages/events/", "stored while offline")
     assert offline.gw_status()["pending"] >= 1
+    assert [m["child"] for m in offline.ctl("queue", "peek", "dev1")] == ["dev1"]
+    assert offline.ctl("queue", "peek", "dev4") == []
 
 
 def test_known_module_is_accepted(offline):
@@ -102,6 +105,21 @@ def test_twin_patches_on_a_pile_share_writes(offline):
         c.send(mqttwire.publish("$iothub/twin/GET/?$rid=end", " ", 0))
         reported = json.loads(mqttwire.parse_publish(c.recv()).payload)["reported"]
         assert reported["n"] == count - 1 and all(reported[f"k{n}"] == "v" for n in range(count))
+
+
+def test_a_refused_reload_says_what_stayed(offline):
+    with open(offline.path("gw.conf"), encoding="utf-8") as f:
+        good = f.read()
+    try:
+        with open(offline.path("gw.conf"), "a", encoding="utf-8") as f:
+            f.write("nonsense = 1;\n")
+        os.kill(offline.json("state.json")["procs"]["gw"]["pid"], signal.SIGHUP)
+        offline.wait_status("the refusal", lambda _: "nothing changed" in offline.log())
+    finally:
+        with open(offline.path("gw.conf"), "w", encoding="utf-8") as f:
+            f.write(good)
+    with offline.login(offline.children()[1]) as c:
+        c.publish("devices/dev1/messages/events/", "after the refused reload")
 
 
 def test_after_the_link_is_back_everything_arrives(offline):

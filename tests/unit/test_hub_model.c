@@ -521,9 +521,15 @@ static void answer(void *arg, const char *name, const char *rid, struct hf_span 
 	struct world *w = arg;
 
 	assert_string_equal(name, "go");
-	assert_true(hf_span_is(payload, "{\"a\":1}"));
+	assert_true(hf_span_is(payload, "{\"a\":1}") || payload.len == 0);
 	hub_method_answer(w->m, "d", hf_span_str("zzz"), 1, payload);	/* unknown: ignored */
 	hub_method_answer(w->m, "d", hf_span_str(rid), 201, payload);
+}
+
+static void answer_without_payload(void *arg, const char *name, const char *rid, struct hf_span payload)
+{
+	assert_int_equal(payload.len, 0);
+	answer(arg, name, rid, payload);
 }
 
 static void keep_silent(void *arg, const char *name, const char *rid, struct hf_span payload)
@@ -625,11 +631,18 @@ static void test_methods(void **state)
 	hub_method_sink_add(w->m, &sink);		/* connects in time */
 	assert_int_equal(c.n, 2);
 	assert_int_equal(c.status, 201);
+	sink.send = answer_without_payload;		/* null is no bytes, as when it is left out */
+	call.payload = json_null();
+	assert_int_equal(hub_method_invoke(w->m, &call), 0);
+	call.payload = NULL;
+	assert_int_equal(hub_method_invoke(w->m, &call), 0);
+	assert_int_equal(c.n, 4);
+	call.payload = payload;
 	sink.send = keep_silent;
 	assert_int_equal(hub_method_invoke(w->m, &call), 0);
 	hub_method_sink_remove(w->m, &sink);
 	assert_int_equal(c.code, 404104);
-	assert_int_equal(c.n, 3);
+	assert_int_equal(c.n, 5);
 	json_decref(payload);
 }
 

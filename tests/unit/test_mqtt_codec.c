@@ -165,16 +165,16 @@ static void test_user_names(void **state)
 
 	(void)state;
 	assert_int_equal(hf_mqtt_user_parse(hf_span_str("h.t/d1/?api-version=2021-04-12&DeviceClientType=a%20(b%3B)&model-id=dtmi:x;1"), &u, &why), 0);
-	assert_true(hf_span_is(u.host, "h.t") && hf_span_is(u.device, "d1") && u.module.len == 0 && u.has_api_version);
+	assert_true(hf_span_is(u.host, "h.t") && hf_span_is(u.device, "d1") && u.module.len == 0);
 	assert_string_equal(u.model_id, "dtmi:x;1");
 	assert_string_equal(u.client_type, "a (b;)");
 	assert_int_equal(hf_mqtt_user_parse(hf_span_str("h/d1/m1/?api-version=1&auth-chain=a%3Bb"), &u, &why), 0);
 	assert_true(hf_span_is(u.module, "m1"));
 	assert_string_equal(u.auth_chain, "a;b");
 	assert_int_equal(hf_mqtt_user_parse(hf_span_str("h/d1/api-version=2016-11-14"), &u, &why), 0);
-	assert_true(u.has_api_version && u.module.len == 0);
+	assert_int_equal(u.module.len, 0);
 	assert_int_equal(hf_mqtt_user_parse(hf_span_str("h/d1/m/api-version=1/DeviceClientType=x"), &u, &why), 0);
-	assert_true(hf_span_is(u.module, "m") && u.has_api_version);
+	assert_true(hf_span_is(u.module, "m"));
 	assert_int_equal(hf_mqtt_user_parse(hf_span_str("h"), &u, &why), HF_EPROTO);
 	assert_int_equal(hf_mqtt_user_parse(hf_span_str("h//?api-version=1"), &u, &why), HF_EPROTO);
 }

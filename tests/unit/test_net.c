@@ -10,6 +10,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/resource.h>
@@ -470,8 +472,16 @@ static void on_unix_accept(void *arg, int fd, const struct sockaddr_storage *pee
 	assert_int_equal(hf_conn_create(w->loop, fd, &cfg, &ops, &w->srv, &w->srv.conn), 0);
 }
 
+static void *close_later(void *fd)
+{
+	poll(NULL, 0, 100);
+	close(*(int *)fd);
+	return NULL;
+}
+
 static void test_unix(void **state)
 {
+	pthread_t dying;
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	struct hf_listener *l;
 	struct world w;
@@ -498,7 +508,11 @@ static void test_unix(void **state)
 	hf_listener_destroy(&l);
 	/* Now the file is stale: it is replaced. */
 	assert_int_equal(hf_listen_unix(path, 0600, -1, &fd), 0);
-	close(fd);
+	/* Who had it is being killed, and answers a little longer. */
+	assert_int_equal(pthread_create(&dying, NULL, close_later, &fd), 0);
+	assert_int_equal(hf_listen_unix(path, 0600, -1, &second), 0);
+	assert_int_equal(pthread_join(dying, NULL), 0);
+	close(second);
 	world_fini(&w);
 }
 

@@ -314,13 +314,20 @@ static int start_control(struct daemon *d)
 
 static void reload(struct daemon *d)
 {
-	struct hf_conf *next;
+	struct hf_conf *next = NULL;
 	struct hf_tls_ctx *tls = NULL;
+	const char *why = NULL;
 	json_t *late;
 
 	hf_notify("RELOADING=1");
-	if (load_conf(d, &next) != 0 || load_tls(next, &tls) != 0) {
-		hf_log(HF_LOG_ERR, "reload", "refused: the old configuration stays in force");
+	if (load_conf(d, &next) != 0)
+		why = "the new configuration cannot be used";
+	else if (load_tls(next, &tls) != 0)
+		why = "the new certificate or key cannot be used";
+	if (why) {
+		hf_log(HF_LOG_ERR, "reload", "%s: nothing changed, the configuration, certificate and log level from before stay in force",
+		       why);
+		free_conf(&next);
 		hf_notify("READY=1");
 		return;
 	}

@@ -43,9 +43,7 @@ static int parse_props(struct hf_span props, struct hf_mqtt_user *u, const char 
 		hf_span_cut(&props, '&', &pair);
 		if (!hf_span_cut(&pair, '=', &key))
 			continue;
-		if (hf_span_is(key, "api-version"))
-			u->has_api_version = u->has_api_version || trim(pair).len > 0;
-		else if (hf_span_is(key, "auth-chain"))
+		if (hf_span_is(key, "auth-chain"))
 			r = take_text(pair, u->auth_chain, sizeof u->auth_chain, false);
 		else if (hf_span_is(key, "model-id"))
 			r = take_text(pair, u->model_id, sizeof u->model_id, false);

@@ -8,7 +8,6 @@
  * HF_EPROTO with reason. */
 struct hf_mqtt_user {
 	struct hf_span host, device, module;
-	bool has_api_version;
 	char auth_chain[1024], model_id[256], client_type[256];	/* truncation = HF_ELIMIT for the first two */
 };
 int hf_mqtt_user_parse(struct hf_span user, struct hf_mqtt_user *ret_user, const char **ret_reason);

@@ -2,6 +2,7 @@
 /* net/listener.c - listening sockets. */
 #include "net/listener.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "core/util.h"
 
@@ -11,11 +12,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
-enum { ACCEPTS_PER_TURN = 64, BACKLOG = 4096 };
+enum { ACCEPTS_PER_TURN = 64, BACKLOG = 4096, STALE_WAIT_MS = 2000, STALE_PAUSE_MS = 10 };
 
 struct hf_listener {
 	struct hf_loop *loop;
@@ -99,21 +101,39 @@ int hf_listen_tcp(const char *text, bool reuse_port, int *ret_fd)
 	return 0;
 }
 
+/* A process that is being killed answers until the kernel has taken it down; so whoever answers is watched for a
+ * moment. */
+static int wait_until_silent(const struct sockaddr_un *un)
+{
+	uint64_t now = hf_clock_mono_ms(), end = now + STALE_WAIT_MS;
+
+	for (; now < end; now = hf_clock_mono_ms()) {
+		hf_autoclose int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		struct pollfd ended = { .fd = fd, .events = POLLIN };
+
+		if (fd < 0)
+			return -errno;
+		if (connect(fd, (const struct sockaddr *)un, sizeof *un) < 0)
+			return errno == ECONNREFUSED || errno == ENOENT ? 0 : -EADDRINUSE;
+		poll(&ended, 1, (int)(end - now));
+		poll(NULL, 0, STALE_PAUSE_MS);
+	}
+	return -EADDRINUSE;
+}
+
 /* A file that nobody answers on is a leftover of a process that died. */
 static int remove_stale(const struct sockaddr_un *un)
 {
-	hf_autoclose int fd = -1;
 	struct stat st;
+	int r;
 
 	if (lstat(un->sun_path, &st) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISSOCK(st.st_mode))
 		return -EADDRINUSE;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (const struct sockaddr *)un, sizeof *un) == 0 || errno != ECONNREFUSED)
-		return -EADDRINUSE;
+	r = wait_until_silent(un);
+	if (r < 0)
+		return r;
 	return unlink(un->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 

@@ -128,7 +128,8 @@ int hub_method_invoke(struct hub_model *m, const struct hub_method_call *call)
 	snprintf(p->target, sizeof p->target, "%s", call->target);
 	snprintf(p->rid, sizeof p->rid, "%llx", (unsigned long long)++m->next_rid);
 	p->name = strdup(call->name);
-	p->payload = call->payload ? json_dumps(call->payload, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("");
+	/* null reaches a device as no bytes, as when it is left out */
+	p->payload = call->payload && !json_is_null(call->payload) ? json_dumps(call->payload, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("");
 	p->generation = strdup(target->generation_id);
 	r = p->name && p->payload && p->generation ? hf_timer_create(m->loop, on_timeout, p, &p->timer) : -ENOMEM;
 	if (r != 0) {
