@@ -291,7 +291,7 @@ def test_renew_key(wire, which):
     new = wire.call("GET", f"/devices/{name}")["authentication"]["symmetricKey"]
     assert {k for k in old if old[k] != new[k]} == ({"primaryKey", "secondaryKey"} if which == "both" else {which})
     (rotated,) = answer["rotatedKeys"]
-    assert answer["errors"] == [] and rotated["id"] == name and {k: rotated[k] for k in new} == new
+    assert answer["errors"] == [] and rotated["id"] == name and {k: rotated[k] for k in new} == {k: new[k] if old[k] != new[k] else None for k in new}
 
 
 def test_renew_key_of_modules_and_of_one_that_is_missing(wire):
@@ -345,7 +345,7 @@ def test_twin_update_sends_the_whole_twin(wire):
     again = {**through_models(after), "tags": {"site": None}}
     again["properties"]["desired"]["rate"] = None
     after = wire.call("PATCH", "/twins/tw", again, f'"{after["etag"]}"')
-    assert "rate" not in after["properties"]["desired"] and after["tags"] == {}
+    assert "rate" not in after["properties"]["desired"] and "tags" not in after
     status, headers, _ = wire.raw("PATCH", f"/twins/tw?{API}", '{"tags":{"x":1}}', '"AAAAAAAAAAA="')
     assert (status, headers["iothub-errorcode"]) == (412, "PreconditionFailed")
     replaced = wire.call("PUT", "/twins/tw", {**through_models(after), "tags": {"only": 1}}, '"*"')

@@ -439,7 +439,7 @@ int hub_job_create(struct hub_model *m, const char *id, const json_t *request, j
 	int r;
 
 	hub_error_default(err);
-	if (!json_is_object(request) || !hub_id_valid(id) || (json_is_string(named) && strcmp(json_string_value(named), id) != 0))
+	if (!json_is_object(request) || !hub_name_valid(id) || (json_is_string(named) && strcmp(json_string_value(named), id) != 0))
 		return BAD(err, "a job is an object; its id has 1 to 128 plain characters and is that of the path");
 	hub_jobs_step(jobs);
 	if (hf_map_get(jobs->by_id, hf_span_str(id)))

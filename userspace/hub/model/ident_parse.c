@@ -10,7 +10,7 @@
 
 #define BAD(err, ...) hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", __VA_ARGS__)
 
-bool hub_id_valid(const char *id)
+bool hub_name_valid(const char *id)
 {
 	size_t n = id ? strlen(id) : 0;
 
@@ -18,9 +18,15 @@ bool hub_id_valid(const char *id)
 	if (n == 0 || n > HF_ID_MAX || strcmp(id, ".") == 0 || strcmp(id, "..") == 0)
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (!isascii(id[i]) || (!isalnum((unsigned char)id[i]) && !strchr("-:.%_*?!(),=@$'", id[i])))
+		if (!isascii(id[i]) || (!isalnum((unsigned char)id[i]) && !strchr("-:.+%_#*?!(),=@$'", id[i])))
 			return false;
 	return true;
+}
+
+/* What MQTT filters would take for wildcards names no device and no module. */
+bool hub_id_valid(const char *id)
+{
+	return hub_name_valid(id) && !strpbrk(id, "+#");
 }
 
 static int set_text(char **to, const char *text)

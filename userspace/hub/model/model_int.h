@@ -157,7 +157,8 @@ void hub_ident_free(struct hub_ident *i);
 int hub_ident_parse(struct hub_ident *io, const json_t *doc, bool create, const char **ret_parent_scope,
 		    struct hub_error *err);
 char *hub_new_key(void);
-bool hub_id_valid(const char *id);
+bool hub_name_valid(const char *id);	/* of jobs */
+bool hub_id_valid(const char *id);	/* of devices and modules */
 /* scope.c */
 struct hub_entry *hub_scope_owner(struct hub_model *m, const char *scope);
 /* HF_EINVALID with the error body of a broken rule about parents (400028), counted and logged. */
