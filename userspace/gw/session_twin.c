@@ -120,6 +120,7 @@ bool hf_session_twin(struct hf_session *s, const struct hf_topic *t, const struc
 	job->req.done = answered;
 	job->req.is_patch = is_patch;
 	job->req.body = hf_span(job->text + t->rid.len, p->body.len);
+	job->req.if_version = is_patch ? t->version : -1;
 	job->req.version = -1;
 	job->req.reply = HF_BUF_INIT(REPLY_MAX);
 	hf_list_add_tail(&s->twins, &job->node);

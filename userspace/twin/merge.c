@@ -157,7 +157,9 @@ int hf_twin_check_patch(const json_t *patch, size_t doc_len, char *ret_reason, s
 
 	if (!json_is_object(patch))
 		return bad(&c, "", "not a JSON object");
-	if (doc_len > MAX_DOC)
-		return bad(&c, "", "over 32768 bytes");
+	if (doc_len > MAX_DOC) {
+		bad(&c, "", "over 32768 bytes");
+		return HF_ELIMIT;
+	}
 	return check_value(&c, "", patch, 0, false);
 }

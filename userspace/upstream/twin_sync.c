@@ -202,50 +202,80 @@ static json_t *overlaid_reported(const struct hf_twin *t)
 	return r;
 }
 
+/* As the hub words it, so that clients see one answer online and offline. */
+static void refuse(struct hf_twin_request *req, int status, int code, const char *why)
+{
+	json_t *doc = json_pack("{s:i, s:s}", "errorCode", code, "message", why);
+	hf_autofree char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+
+	json_decref(doc);
+	if (text)
+		hf_buf_puts(&req->reply, text);
+	else
+		hf_buf_printf(&req->reply, "{\"errorCode\":%d}", code);
+	finish(req, status, -1);
+}
+
+/* The precondition is judged by the version that a GET shows here; what is pending has none yet. */
+static bool is_stale(const struct hf_twin *t, const struct hf_twin_request *req)
+{
+	const json_t *have = json_object_get(t->reported, "$version");
+
+	return req->if_version >= 0 && have && json_integer_value(have) != req->if_version;
+}
+
+static void answer_get(struct hf_twin *t, struct hf_twin_request *req)
+{
+	json_t *doc = json_object();
+
+	json_object_set_new(doc, "desired", t->desired ? json_incref(t->desired) : json_object());
+	json_object_set_new(doc, "reported", overlaid_reported(t));
+	hf_autofree char *text = json_dumps(doc, JSON_COMPACT);
+
+	hf_buf_puts(&req->reply, text ? text : "");
+	json_decref(doc);
+	finish(req, text ? 200 : 500, -1);
+}
+
+static void answer_patch(struct hf_upstream *up, struct hf_twin *t, struct hf_twin_request *req)
+{
+	json_t *patch = json_loadb((const char *)req->body.ptr, req->body.len, JSON_REJECT_DUPLICATES, NULL);
+	char why[160] = "body is not a JSON object";
+	int r = patch ? hf_twin_check_patch(patch, req->body.len, why, sizeof why) : HF_EINVALID;
+
+	if (r == HF_ELIMIT) {
+		refuse(req, 413, 413001, why);
+	} else if (r != 0) {
+		refuse(req, 400, 400004, why);
+	} else if (is_stale(t, req)) {
+		refuse(req, 412, 412001, "$version is not that of the reported properties");
+	} else {
+		if (!t->pending)
+			t->pending = json_object();
+		if (!t->pending || hf_twin_accumulate(t->pending, patch) != 0)
+			finish(req, 500, -1);
+		else
+			save(up, t, req);	/* 204 after the commit */
+	}
+	json_decref(patch);
+}
+
 static void answer_local(struct hf_upstream *up, struct hf_twin *t, struct hf_twin_request *req)
 {
-	json_t *doc = json_object(), *patch;
-	char why[160];
+	struct hf_hub_session *s;
 
 	up->n.twin_local++;
 	if (!req->is_patch) {
-		json_object_set_new(doc, "desired", t->desired ? json_incref(t->desired) : json_object());
-		json_object_set_new(doc, "reported", overlaid_reported(t));
-		hf_autofree char *text = json_dumps(doc, JSON_COMPACT);
-
-		hf_buf_puts(&req->reply, text ? text : "");
-		json_decref(doc);
-		finish(req, text ? 200 : 500, -1);
+		answer_get(t, req);
 		return;
 	}
-	json_decref(doc);
-	patch = json_loadb((const char *)req->body.ptr, req->body.len, JSON_REJECT_DUPLICATES, NULL);
-	if (!patch || hf_twin_check_patch(patch, req->body.len, why, sizeof why) != 0) {
-		doc = json_pack("{s:i, s:s}", "errorCode", 400004, "message", patch ? why : "body is not a JSON object");
-		hf_autofree char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
-
-		hf_buf_puts(&req->reply, text ? text : "{\"errorCode\":400004}");
-		json_decref(doc);
-		json_decref(patch);
-		finish(req, 400, -1);
-		return;
-	}
-	if (!t->pending)
-		t->pending = json_object();
-	if (!t->pending || hf_twin_accumulate(t->pending, patch) != 0)
-		finish(req, 500, -1);
-	else
-		save(up, t, req);	/* 204 after the commit */
-	json_decref(patch);
+	answer_patch(up, t, req);
 	/* If the hub is there after all (its answer was late), push now. */
-	if (hf_link_online(up)) {
-		struct hf_hub_session *s = hf_hub_session_get(up, t->ident);
-
-		if (s && hf_hub_session_is_up(s))
-			hf_twin_session_up(s);
-		else if (s)
-			hf_hub_session_want(s);
-	}
+	s = hf_link_online(up) && t->pending ? hf_hub_session_get(up, t->ident) : NULL;
+	if (s && hf_hub_session_is_up(s))
+		hf_twin_session_up(s);
+	else if (s)
+		hf_hub_session_want(s);
 }
 
 /* --- requests to the hub ---------------------------------------------------------------------------------------- */
@@ -253,12 +283,14 @@ static void transmit(struct hf_hub_session *s, struct op *op, const char *body)
 {
 	struct hf_upstream *up = hf_hub_session_up(s);
 	bool patch = op->kind == OP_CHILD_PATCH || op->kind == OP_PUSH_PENDING;
-	char topic[96];
+	char topic[128];
 
 	op->rid = ++up->next_rid;
 	op->since_ms = hf_loop_now_ms(up->loop);
 	snprintf(topic, sizeof topic, patch ? "$iothub/twin/PATCH/properties/reported/?$rid=%llu" : "$iothub/twin/GET/?$rid=%llu",
 		 (unsigned long long)op->rid);
+	if (op->req && op->req->is_patch && op->req->if_version >= 0)
+		snprintf(topic + strlen(topic), sizeof topic - strlen(topic), "&$version=%lld", (long long)op->req->if_version);
 	if (op->req && op->req->is_patch)
 		hf_hub_session_publish(s, hf_span_str(topic), op->req->body);
 	else

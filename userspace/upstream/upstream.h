@@ -72,8 +72,9 @@ struct hf_twin_request {
 	void (*done)(struct hf_twin_request *req);
 	char ident[HF_IDENT_MAX + 1];
 	bool is_patch;
+	int64_t if_version;		/* precondition of a PATCH: the reported $version; -1 = none */
 	struct hf_span body;		/* request body, requester's memory until done */
-	int status;			/* 200 204 400 429 500 504 */
+	int status;			/* 200 204 400 412 413 429 500 504 */
 	int64_t version;		/* reported $version after a PATCH passed through; -1 = none (offline) */
 	struct hf_buf reply;		/* JSON text; owned by the requester, hf_buf_fini */
 	struct hf_upstream *up;		/* inside */
