@@ -57,6 +57,10 @@ $(programs):
 	$(call say,LD,$@)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# The time below which no clock is believed: of the sources, so that the same sources make the same program.
+BUILD_TIME := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
+$(obj)/userspace/auth/clock.o: CPPFLAGS += -DHF_BUILD_TIME_S='INT64_C($(BUILD_TIME))'
+
 $(obj)/%.o: %.c | $(bpf_skel)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)

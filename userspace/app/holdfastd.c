@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* holdfastd: arguments, wiring of the modules, signals. */
+#include "auth/clock_store.h"
 #include "auth/sas.h"
 #include "conf/holdfastd_conf.h"
 #include "core/log.h"
@@ -31,6 +32,7 @@ struct daemon {
 	struct hf_loop *loop;
 	struct hf_inbox *inbox;
 	struct hf_store *store;
+	struct hf_clock_store *clock;
 	struct hf_gw *gw;
 	struct hf_upstream *up;
 	struct hf_steer *steer;
@@ -239,8 +241,15 @@ static int start_gateway(struct daemon *d)
 				      .max_sessions = (uint32_t)c->upstream_max_sessions, .ttl_s_default = c->store_ttl_s };
 	hf_autofree char *edge_id = hf_connstr_get(hf_span_str(d->connection_string), "DeviceId", &edge) ? hf_span_dup(edge) : NULL;
 	hf_autofree struct hf_prefix *exempt = NULL;
-	int r = load_tls(c, &tls);
+	int r = hf_clock_store_create(d->loop, d->inbox, d->store, (int64_t)c->clock_max_step_days * 24 * 3600, &d->clock);
 
+	if (r == 0) {
+		up.clock = hf_clock_store_clock(d->clock);
+		gw.auth_now_s = hf_clock_store_now_s;
+		gw.auth_now_arg = up.clock;
+		hf_tls_set_clock(&hf_clock_store_tls, up.clock);
+		r = load_tls(c, &tls);
+	}
 	if (r == 0)
 		r = exemptions(c, &exempt, &gw.n_exempt);
 	gw.exempt = exempt;
@@ -304,7 +313,7 @@ static int open_control(struct daemon *d)
 static int start_control(struct daemon *d)
 {
 	struct hf_ctl_cfg cfg = { .listen_fd = d->control_fd, .write_gid = d->control_gid, .loop = d->loop, .inbox = d->inbox,
-				  .store = d->store, .up = d->up, .gw = d->gw, .steer = d->steer, .conf = &d->conf };
+				  .store = d->store, .clock = hf_clock_store_clock(d->clock), .up = d->up, .gw = d->gw, .steer = d->steer, .conf = &d->conf };
 	int r = hf_ctl_create(&cfg, &d->ctl);
 
 	if (r != 0 || d->metrics_fd < 0)
@@ -418,6 +427,8 @@ static void stop(struct daemon *d)
 	hf_upstream_destroy(&d->up);
 	hf_store_destroy(&d->store);
 	hf_gw_destroy(&d->gw);
+	hf_tls_set_clock(NULL, NULL);
+	hf_clock_store_destroy(&d->clock);
 	hf_steer_destroy(&d->steer);
 	if (d->metrics)
 		hf_http_srv_destroy(&d->metrics);

@@ -73,6 +73,8 @@ static const struct hf_conf_row rows[] = {
 	ROW("store.time_to_live_secs", INT, store_ttl_s, "7200", INT_MIN, INT_MAX, NULL, 0,
 	    "age at which messages expire; 0 or less = never; the gateway's twin wins"),
 	ROW("dns.servers", LIST, dns_servers, "", 0, 0, NULL, 0, "resolvers, address or address:port; empty = the system's"),
+	ROW("clock.max_step", INT, clock_max_step_days, "366", 1, 36500, NULL, 0,
+	    "days by which the wall clock may be ahead of the stored time floor before it is not believed"),
 	ROW("kern.mode", ENUM, kern_mode, "auto", 0, 0, kern_names, 0, "eBPF fast paths: where possible, or off"),
 	ROW("kern.pin_dir", STR, kern_pin_dir, "/sys/fs/bpf/holdfast", 0, 0, NULL, 0, "bpffs directory of pinned maps and links"),
 	ROW("limits.connections", INT, limits_connections, "1000", 1, 1000000, NULL, 0,

@@ -17,6 +17,7 @@ struct hf_conf {
 	int store_when_full;		/* enum hf_when_full */
 	char *store_durability;
 	char **dns_servers;
+	int64_t clock_max_step_days;
 	int kern_mode;			/* enum hf_kern_mode */
 	char *kern_pin_dir;
 	int64_t limits_connections, limits_per_address, limits_handshake_timeout_ms, limits_connect_timeout_ms;

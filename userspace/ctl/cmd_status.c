@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* status, counters, kern show, conf show, log level. */
+#include "auth/clock.h"
 #include "core/clock.h"
 #include "core/list.h"
 #include "core/log.h"
@@ -33,6 +34,35 @@ static void store_members(const struct hf_ctl *ctl, json_t *o)
 						  (json_int_t)g.state_commits, "stateWrites", (json_int_t)g.state_writes));
 }
 
+/* By which time tokens and certificates are judged. */
+static json_t *clock_json(const struct hf_auth_clock *clock)
+{
+	struct hf_clock_view v;
+	char now[32], floor[32];
+
+	hf_auth_clock_view(clock, &v);
+	hf_iso8601(v.now_s * 1000, now);
+	hf_iso8601(v.floor_s * 1000, floor);
+	return json_pack("{s:s, s:s, s:s, s:s, s:I}", "rule", v.by_wall ? "wall" : "floor", "now", now, "floor", floor, "floorFrom",
+			 hf_clock_source_name(v.floor_from), "wallOffsetSecs", (json_int_t)(v.wall_s - v.now_s));
+}
+
+/* What somebody should look into; empty when all is well. */
+static json_t *alarms_json(const struct hf_ctl *ctl)
+{
+	uint64_t stalled_ms = hf_upstream_stalled_ms(ctl->cfg.up);
+	struct hf_clock_view v;
+	json_t *list = json_array();
+
+	hf_auth_clock_view(ctl->cfg.clock, &v);
+	if (stalled_ms >= HF_STALLED_ALARM_MS)
+		json_array_append_new(list, json_sprintf("pump: no message left for %llu s although some could",
+							 (unsigned long long)stalled_ms / 1000));
+	if (!v.by_wall)
+		json_array_append_new(list, json_string("clock: the wall clock cannot be right; the stored time floor counts"));
+	return list;
+}
+
 static void on_shown(struct hf_upstream_show *show)
 {
 	struct status_call *s = hf_container_of(show, struct status_call, show);
@@ -48,6 +78,8 @@ static void on_shown(struct hf_upstream_show *show)
 						       "gaveWay", (json_int_t)hf_metric_get(HF_M_CONN_GAVE_WAY)));
 	store_members(ctl, o);
 	json_object_set_new(o, "durability", json_string((*ctl->cfg.conf)->store_durability));
+	json_object_set_new(o, "clock", clock_json(ctl->cfg.clock));
+	json_object_set_new(o, "alarms", alarms_json(ctl));
 	json_object_set_new(o, "kern", json_pack("{s:s}", "steer", hf_steer_state(ctl->cfg.steer)));
 	json_object_set(o, "timeToLiveSecs", json_object_get(show->result, "timeToLiveSecs"));
 	json_object_set(o, "scopeIdentities", json_object_get(json_object_get(show->result, "scope"), "identities"));

@@ -12,6 +12,7 @@ struct hf_ctl_cfg {
 	struct hf_loop *loop;
 	struct hf_inbox *inbox;		/* of the main thread: answers of other threads */
 	struct hf_store *store;
+	const struct hf_auth_clock *clock;
 	struct hf_upstream *up;
 	struct hf_gw *gw;
 	struct hf_steer *steer;

@@ -3,25 +3,6 @@
 #include "core/clock.h"
 #include "core/util.h"
 #include "store/store_int.h"
-#include <sys/timex.h>
-
-/* The kernel says that something disciplines the clock. */
-static bool wall_is_trusted(void)
-{
-	struct timex t = { 0 };
-
-	return adjtimex(&t) != TIME_ERROR && !(t.status & STA_UNSYNC);
-}
-
-/* Constant while the machine runs, so it is read once. */
-static void read_boot_id(char out[40])
-{
-	hf_autobuf struct hf_buf b = HF_BUF_INIT(4096);
-
-	memset(out, 0, 40);
-	if (hf_read_file("/proc/sys/kernel/random/boot_id", 64, &b) == 0 && hf_buf_len(&b) >= 36)
-		memcpy(out, hf_buf_span(&b).ptr, 36);
-}
 
 /* Stored: store time, boottime, wall ms, trusted, boot id. */
 void hf_stime_save(const struct hf_store *s, struct hf_buf *out)
@@ -29,8 +10,8 @@ void hf_stime_save(const struct hf_store *s, struct hf_buf *out)
 	hf_buf_le64(out, hf_store_now_ms(s));
 	hf_buf_le64(out, hf_clock_boot_ms());
 	hf_buf_le64(out, (uint64_t)hf_clock_wall_ms());
-	hf_buf_u8(out, wall_is_trusted());
-	hf_buf_put(out, s->time.boot_id, 36);
+	hf_buf_u8(out, hf_clock_wall_is_disciplined());
+	hf_buf_put(out, hf_clock_boot_id(), 36);
 }
 
 void hf_stime_load(struct hf_store *s, struct hf_span stored)
@@ -41,13 +22,12 @@ void hf_stime_load(struct hf_store *s, struct hf_span stored)
 	struct hf_span old_id = hf_cur_take(&c, 36);
 	int64_t now_wall = hf_clock_wall_ms();
 
-	read_boot_id(s->time.boot_id);
 	s->time.boot_at_ms = now_boot;
 	if (c.err)
 		s->time.base_ms = 1;	/* a new store; 0 is kept for "never" */
-	else if (hf_span_is(old_id, s->time.boot_id) && now_boot >= boot)
+	else if (hf_span_is(old_id, hf_clock_boot_id()) && now_boot >= boot)
 		s->time.base_ms = base + (now_boot - boot);
-	else if (trusted && wall_is_trusted() && now_wall > (int64_t)wall)
+	else if (trusted && hf_clock_wall_is_disciplined() && now_wall > (int64_t)wall)
 		s->time.base_ms = base + (uint64_t)(now_wall - (int64_t)wall);
 	else
 		s->time.base_ms = base;	/* the time without power is unknown: it does not count */

@@ -36,7 +36,6 @@ struct hf_op {
 };
 struct hf_stime {				/* store time, architecture 6.5 */
 	uint64_t base_ms, boot_at_ms;		/* now = base + (boottime - boot_at) */
-	char boot_id[40];			/* of this boot; 36 characters, or "" */
 };
 
 struct hf_store {

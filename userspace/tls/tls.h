@@ -62,6 +62,16 @@ bool hf_x509_thumb_is(const char *registered, const struct hf_x509_info *info);
  * NULL, and *ret_until_s is when the first of their validities ends; or the reason, static text. Does not block. */
 const char *hf_tls_peer_refused(const struct hf_tls *tls, int64_t now_s, int64_t *ret_until_s);
 
+/* The clock by which certificates of servers that we connect to are judged. Any thread calls. */
+struct hf_tls_clock {
+	int64_t (*now_s)(void *arg);		/* unix seconds */
+	/* A server's certificate was refused by its dates: it begins later than that, or has ended. */
+	void (*too_early)(void *arg, int64_t not_before_s);
+	void (*too_late)(void *arg);
+};
+/* For the whole process; before threads. NULL = the wall clock. clock must stay. */
+void hf_tls_set_clock(const struct hf_tls_clock *clock, void *arg);
+
 struct hf_x509_request {
 	const char *common_name;
 	const char *alt_names;	/* host names and addresses, "hub.test,127.0.0.1"; NULL = none */

@@ -228,7 +228,7 @@ int hf_tls_ctx_create_client(const char *ca_file, struct hf_tls_ctx **ret_ctx)
 		hf_tls_ctx_unref(&ctx);
 		return r;
 	}
-	wolfSSL_CTX_set_verify(ctx->wolf, WOLFSSL_VERIFY_PEER, NULL);
+	wolfSSL_CTX_set_verify(ctx->wolf, WOLFSSL_VERIFY_PEER, hf_trust_note_dates);
 	*ret_ctx = ctx;
 	return 0;
 }

@@ -32,6 +32,7 @@ struct hf_tls {
 
 /* tls_trust.c */
 void hf_trust_global_init(void);
+int hf_trust_note_dates(int preverify, WOLFSSL_X509_STORE_CTX *store);	/* verify callback of clients: the verdict stays */
 int hf_trust_create(const char *ca_pem_file, struct hf_trust **ret_trust);	/* HF_ETLS / -errno with a log line */
 void hf_trust_destroy(struct hf_trust **trust);
 /* tls_x509.c: unix seconds. HF_EINVALID. */

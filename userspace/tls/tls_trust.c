@@ -29,15 +29,37 @@ struct hf_trust {
 
 /* --- time ------------------------------------------------------------------------------------------------- */
 
+/* The library takes one function for the process; set before threads. */
+static const struct hf_tls_clock *server_clock;
+static void *clock_arg;
 static _Thread_local int64_t judging_at_s;	/* not 0 while a judgement goes on in this thread */
 
 static time_t library_time(time_t *ret)
 {
-	time_t now = judging_at_s ? (time_t)judging_at_s : time(NULL);
+	time_t now = judging_at_s ? (time_t)judging_at_s : server_clock ? (time_t)server_clock->now_s(clock_arg) : time(NULL);
 
 	if (ret)
 		*ret = now;
 	return now;
+}
+
+void hf_tls_set_clock(const struct hf_tls_clock *clock, void *arg)
+{
+	server_clock = clock;
+	clock_arg = arg;
+}
+
+int hf_trust_note_dates(int preverify, WOLFSSL_X509_STORE_CTX *store)
+{
+	int err = wolfSSL_X509_STORE_CTX_get_error(store);
+	WOLFSSL_X509 *x = wolfSSL_X509_STORE_CTX_get_current_cert(store);
+	int64_t begin;
+
+	if (server_clock && err == X509_V_ERR_ERROR_IN_CERT_NOT_BEFORE_FIELD && x && hf_x509_time(wolfSSL_X509_get_notBefore(x), &begin) == 0)
+		server_clock->too_early(clock_arg, begin);
+	else if (server_clock && err == X509_V_ERR_ERROR_IN_CERT_NOT_AFTER_FIELD)
+		server_clock->too_late(clock_arg);
+	return preverify && err == 0;	/* the library says yes beside an error that it found later */
 }
 
 void hf_trust_global_init(void)

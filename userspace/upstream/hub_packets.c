@@ -71,10 +71,12 @@ static void on_connack(struct hf_hub_session *s, uint8_t code)
 	if (code != HF_CONNACK_OK) {
 		snprintf(why, sizeof why, "the hub refused the connection: CONNACK %u", code);
 		hf_own_token_forget(up);	/* made anew with the clock as it is then */
-		if (s != up->own)
+		if (s != up->own) {
 			hf_refresh_ask(up, s->ident, NULL);
-		else
+		} else {
 			hf_log(HF_LOG_WARN, "upstream.refused", "%s", why);
+			hf_scope_sync_ask_time(up);
+		}
 		hf_hub_session_drop(s, HF_EDENIED, why);
 		return;
 	}

@@ -69,7 +69,7 @@ const char *hf_own_token(struct hf_upstream *up)
 {
 	hf_autobuf struct hf_buf audience = HF_BUF_INIT(1024);
 	struct hf_buf token = HF_BUF_INIT(4096);
-	int64_t now = hf_clock_wall_s();
+	int64_t now = up->clock ? hf_auth_clock_now_s(up->clock) : hf_clock_wall_s();
 
 	if (up->token && up->token_expiry_s - now > HF_OWN_TOKEN_S / 2 && up->token_expiry_s - now <= HF_OWN_TOKEN_S)
 		return up->token;

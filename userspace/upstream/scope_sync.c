@@ -12,8 +12,9 @@
 
 #define PAGE 100
 #define RETRY_MS 5000
+#define ASK_TIME_MS 30000	/* least time between questions for the time alone */
 
-enum job { JOB_NONE, JOB_PASS, JOB_SINGLE };
+enum job { JOB_NONE, JOB_PASS, JOB_SINGLE, JOB_TIME };
 struct hf_scope_sync {
 	enum job job;
 	struct hf_http_call *call;
@@ -22,7 +23,7 @@ struct hf_scope_sync {
 	bool classic;				/* the hub has no nested API */
 	char ident[HF_IDENT_MAX + 1];		/* of the single refresh */
 	bool pass_wanted;
-	uint64_t last_pass_ms, retry_at_ms;
+	uint64_t last_pass_ms, retry_at_ms, ask_time_at_ms;
 	unsigned n_passes, n_failures, n_pages, n_singles;
 	char last_error[160];
 };
@@ -263,6 +264,13 @@ static void pass_complete(struct hf_upstream *up)
 	end_job(up, NULL);
 }
 
+/* Any answer carries the hub's time, and its certificate was verified. */
+static void learn_time(struct hf_upstream *up, int err, const struct hf_http_reply *reply)
+{
+	if (err == 0 && reply->date_s && up->clock)
+		hf_auth_clock_trust(up->clock, reply->date_s, HF_CLOCK_HUB);
+}
+
 static void on_page(void *arg, int err, const struct hf_http_reply *reply)
 {
 	struct hf_upstream *up = arg;
@@ -272,6 +280,7 @@ static void on_page(void *arg, int err, const struct hf_http_reply *reply)
 	unsigned n;
 
 	y->call = NULL;
+	learn_time(up, err, reply);
 	if (err == 0 && (reply->status == 404 || reply->status == 405) && !y->classic && !y->link) {
 		y->classic = true;	/* an older hub: first generation API */
 		request_page(up);
@@ -357,6 +366,7 @@ static void on_single(void *arg, int err, const struct hf_http_reply *reply)
 	json_t *page = NULL;
 
 	y->call = NULL;
+	learn_time(up, err, reply);
 	if (err == 0 && reply->status == 200)
 		page = json_loadb((const char *)reply->body.ptr, reply->body.len, 0, NULL);
 	if (page && json_array_size(json_object_get(page, "devices")) + json_array_size(json_object_get(page, "modules"))) {
@@ -388,6 +398,31 @@ static void request_single(struct hf_upstream *up, const char *ident)
 		hf_refresh_answered(up, ident, false, false);
 		end_job(up, "single refresh could not be started");
 	}
+}
+
+static void on_time(void *arg, int err, const struct hf_http_reply *reply)
+{
+	struct hf_upstream *up = arg;
+
+	up->sync->call = NULL;
+	learn_time(up, err, reply);
+	hf_own_token_forget(up);	/* made anew with the time that is known now */
+	end_job(up, NULL);
+}
+
+/* A wrong clock makes tokens that the hub takes for expired, or for ones of a distant future. Its refusal of a plain
+ * request tells the time without a login. */
+void hf_scope_sync_ask_time(struct hf_upstream *up)
+{
+	struct hf_scope_sync *y = up->sync;
+	uint64_t now = hf_loop_now_ms(up->loop);
+
+	if (!up->clock || y->job != JOB_NONE || up->stopping || now < y->ask_time_at_ms)
+		return;
+	y->ask_time_at_ms = now + ASK_TIME_MS;
+	y->job = JOB_TIME;
+	if (call(up, "GET", "/", NULL, on_time) != 0)
+		end_job(up, "the hub's time could not be asked for");
 }
 
 void hf_scope_sync_next(struct hf_upstream *up)

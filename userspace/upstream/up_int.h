@@ -32,6 +32,7 @@ struct hf_upstream {
 	uint32_t scope_refresh_s, max_sessions;
 	int64_t ttl_default;
 	struct hf_tls_ctx *tls;
+	struct hf_auth_clock *clock;		/* NULL = the wall clock */
 	struct hf_store *store;
 	const struct hf_upstream_ops *ops;
 	void *arg;
@@ -131,6 +132,7 @@ void hf_scope_sync_fini(struct hf_upstream *up);
 void hf_scope_sync_start(struct hf_upstream *up);	/* a full pass, unless one runs */
 void hf_scope_sync_tick(struct hf_upstream *up);
 void hf_scope_sync_next(struct hf_upstream *up);	/* begins what is to be done, unless a request is on the way */
+void hf_scope_sync_ask_time(struct hf_upstream *up);	/* our own token was refused: is it the clock? */
 json_t *hf_scope_sync_show(const struct hf_upstream *up);
 
 /* refresh.c */

@@ -344,6 +344,7 @@ int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store
 	up->backoff.max_ms = cfg->backoff_max_ms ? cfg->backoff_max_ms : 60000;
 	up->scope_refresh_s = cfg->scope_refresh_s ? cfg->scope_refresh_s : 3600;
 	up->max_sessions = cfg->max_sessions ? cfg->max_sessions : 1000;
+	up->clock = cfg->clock;
 	up->ttl_default = up->ttl_s = cfg->ttl_s_default;
 	up->since_wall_ms = hf_clock_wall_ms();
 	up->hub_host = strdup(cfg->hub_host);

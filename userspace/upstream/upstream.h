@@ -4,6 +4,7 @@
  * One thread of its own with its own loop. Other threads talk to it with mails; it talks to workers through
  * ops, which are called on the upstream thread and must only post mails. */
 #pragma once
+#include "auth/clock.h"
 #include "auth/scope.h"
 #include "core/list.h"
 #include "loop/inbox.h"
@@ -43,6 +44,7 @@ struct hf_upstream_cfg {
 	uint32_t backoff_max_ms;	/* default 60 000 */
 	uint32_t scope_refresh_s;	/* default 3600 */
 	uint32_t max_sessions;		/* hub sessions at once, default 1000 */
+	struct hf_auth_clock *clock;	/* for our tokens; learns the hub's time. Borrowed; NULL = the wall clock */
 	int64_t ttl_s_default;		/* from the configuration; the gateway's twin overrides it */
 };
 int hf_upstream_create(const struct hf_upstream_cfg *cfg, struct hf_store *store, const struct hf_upstream_ops *ops,
@@ -114,6 +116,7 @@ void hf_upstream_reconnect(struct hf_upstream *up);	/* now, without back-off */
 
 /* --- views (any thread) -------------------------------------------------------------------------------- */
 enum hf_uplink_state hf_upstream_state(const struct hf_upstream *up);
+#define HF_STALLED_ALARM_MS 30000	/* from here on it is an alarm */
 /* For how many ms no message left although some could (hf_pump_watch); 0 = all is well. */
 uint64_t hf_upstream_stalled_ms(const struct hf_upstream *up);
 /* JSON for `upstream show`: state, host, addresses, since, last error, back-off, sessions, in flight, scope age,

@@ -3,6 +3,7 @@
 #include "core/log.h"
 #include "core/util.h"
 #include "upstream/pump/pump_int.h"
+#include "upstream/upstream.h"
 #include <errno.h>
 #include <holdfast/err.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 enum {
 	QUANTUM = 16 * 1024,
 	TURN_CHILDREN = 4096, TURN_READS = 2,	/* then the loop breathes */
-	RETRY_MS = 1000, ALARM_MS = 30000,
+	RETRY_MS = 1000,
 };
 
 /* --- turns ------------------------------------------------------------------------------------------------ */
@@ -219,14 +220,14 @@ uint64_t hf_pump_watch(struct hf_pump *p)
 	if (!has_sendable_work(p))
 		p->progress_ms = now;
 	p->stats.stalled_ms = now - p->progress_ms;
-	if (p->stats.stalled_ms < ALARM_MS) {
+	if (p->stats.stalled_ms < HF_STALLED_ALARM_MS) {
 		if (p->alarmed)
 			hf_log(HF_LOG_NOTICE, "pump.resumed", "messages leave again");
 		p->alarmed = false;
 	} else if (!p->alarmed) {
 		p->alarmed = true;
 		hf_log(HF_LOG_ERR, "pump.stalled", "no message left for %u s although children with a session have some: "
-		       "%llu in flight, %zu bytes held", ALARM_MS / 1000, (unsigned long long)p->stats.in_flight, p->held);
+		       "%llu in flight, %zu bytes held", HF_STALLED_ALARM_MS / 1000, (unsigned long long)p->stats.in_flight, p->held);
 	}
 	return p->stats.stalled_ms;
 }
