@@ -97,6 +97,7 @@ static void test_sequence_numbers_go_on(void **state)
 
 	world_put(w, "d", NULL, "{}");
 	send_c2d(w, "d", 0);
+	world_commit(w);
 	assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), 0);
 	seq = msg->seq;
 	assert_int_equal(hub_c2d_settle_seq(w->m, "d", w, seq, HUB_COMPLETE), 0);
@@ -108,6 +109,7 @@ static void test_sequence_numbers_go_on(void **state)
 	world_commit(w);
 	reopen(w);
 	send_c2d(w, "d", 0);
+	world_commit(w);
 	assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), 0);
 	assert_true(msg->seq > seq);
 	assert_int_equal(hub_feedback_add(w->m, HUB_FEEDBACK_FILES, record), 0);
@@ -162,6 +164,105 @@ static void test_a_deletion_stored_with_what_came_after(void **state)
 	assert_null(hub_session_load(w->m, "d"));
 }
 
+struct told { unsigned desired; int64_t version; };
+
+static void on_desired(void *arg, const char *id, const json_t *patch, int64_t version)
+{
+	struct told *t = arg;
+
+	(void)id;
+	(void)patch;
+	t->desired++;
+	t->version = version;
+}
+
+/* Who was refused for want of a commit finds nothing of it, and nobody else was told; what is stored late is told late. */
+static void test_nobody_is_told_what_is_not_stored(void **state)
+{
+	struct world *w = *state;
+	struct told told = { 0 };
+	const struct hub_c2d *msg;
+
+	hub_on_desired(w->m, on_desired, &told);
+	world_put(w, "d", NULL, "{}");
+	world_put(w, "d2", NULL, "{}");
+	world_commit(w);
+	world_twin(w, "d", "{'properties':{'desired':{'a':1}}}");
+	send_c2d(w, "d", 0);
+	commit_fails(w);
+	assert_int_equal(told.desired, 0);
+	assert_int_equal(hub_c2d_count(w->m, "d"), 0);
+	assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), HF_ENOTFOUND);
+	world_until(w, is_stored_late);
+	world_commit(w);
+	assert_int_equal(told.desired, 1);
+	assert_int_equal(told.version, 2);
+
+	/* the same record, changed again before it is stored: in order, none left out */
+	world_twin(w, "d", "{'properties':{'desired':{'a':2}}}");
+	commit_fails(w);
+	assert_int_equal(told.desired, 1);
+	world_twin(w, "d", "{'properties':{'desired':{'a':3}}}");
+	world_commit(w);
+	assert_int_equal(told.desired, 3);
+	assert_int_equal(told.version, 4);
+
+	send_c2d(w, "d2", 0);
+	assert_int_equal(hub_c2d_receive(w->m, "d2", w, 0, &msg), HF_ENOTFOUND);	/* not stored yet */
+	world_commit(w);
+	assert_int_equal(hub_c2d_receive(w->m, "d2", w, 0, &msg), 0);
+}
+
+static void set_format(struct world *w, const uint8_t *format)
+{
+	struct hf_txn *txn;
+
+	assert_int_equal(hub_state_txn(w->m, &txn), 0);
+	if (format)
+		assert_int_equal(hf_txn_put(txn, HUB_T_META, hf_span_str("format"), hf_span(format, 1)), 0);
+	else
+		assert_int_equal(hf_txn_del(txn, HUB_T_META, hf_span_str("format")), 0);
+	world_commit(w);
+}
+
+/* Without the hub. */
+static void write_format(struct world *w, uint8_t format)
+{
+	static const char *const tables[] = { "meta", NULL };
+	struct hf_db *db;
+	struct hf_txn *txn;
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/state.mdb", w->dir);
+	assert_int_equal(hf_db_open(&(struct hf_db_cfg){ .path = path, .map_size = (size_t)1 << 30, .tables = tables }, &db), 0);
+	assert_int_equal(hf_txn_begin(db, true, &txn), 0);
+	assert_int_equal(hf_txn_put(txn, 0, hf_span_str("format"), hf_span(&format, 1)), 0);
+	assert_int_equal(hf_txn_commit(&txn), 0);
+	hf_db_close(&db);
+}
+
+static void test_format_of_the_databases(void **state)
+{
+	struct hub_model_cfg cfg = { .host = "hub.test" };
+	static const uint8_t later = HUB_FORMAT + 1;
+	struct world *w = *state;
+
+	world_put(w, "d", NULL, "{}");
+	world_commit(w);
+	set_format(w, NULL);	/* as it was before there was a version */
+	reopen(w);
+	assert_non_null(world_find(w, "d"));
+	set_format(w, &later);
+	world_close(w);
+	cfg.dir = w->dir;
+	assert_int_equal(hf_loop_create(&w->loop), 0);
+	assert_int_equal(hub_model_open(w->loop, &cfg, &w->m), HF_EUNSUPPORTED);
+	hf_loop_destroy(&w->loop);
+	write_format(w, HUB_FORMAT);
+	world_open(w);
+	assert_non_null(world_find(w, "d"));	/* nothing was touched */
+}
+
 static bool configs_are_stored(struct world *w)
 {
 	return !w->m->configs->unstored;
@@ -195,7 +296,7 @@ static void test_configurations_stored_late(void **state)
 static void test_late_records_do_not_wait_for_themselves(void **state)
 {
 	struct world *w = *state;
-	struct hf_clock_fake clock = { hf_clock_mono_ms(), hf_clock_mono_ms(), hf_clock_wall_ms() };
+	struct hf_clock_fake clock = { .mono_ms = hf_clock_mono_ms(), .boot_ms = hf_clock_mono_ms(), .wall_ms = hf_clock_wall_ms() };
 
 	hf_clock_fake(&clock);
 	world_put(w, "d", NULL, "{}");
@@ -410,6 +511,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_methods_fall_back_to_the_older_client, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_cut_off_device_leaves_no_switch, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_job_passes_over_the_next_of_that_id, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_nobody_is_told_what_is_not_stored, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_format_of_the_databases, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_long_message_ids, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_late_records_do_not_wait_for_themselves, world_setup, world_teardown),
 	};

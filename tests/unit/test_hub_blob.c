@@ -100,7 +100,7 @@ static int setup(void **state)
 	snprintf(w->dir, sizeof w->dir, "/tmp/holdfast-blob-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->blobs, sizeof w->blobs, "%s/blobs", w->dir);
-	w->clock = (struct hf_clock_fake){ 1000000, 1000000, 1800000000000 };
+	w->clock = (struct hf_clock_fake){ .mono_ms = 1000000, .boot_ms = 1000000, .wall_ms = 1800000000000 };
 	hf_clock_fake(&w->clock);
 	open_model(w);
 	assert_int_equal(hub_ident_put(w->m, "d", NULL, doc, NULL, NULL, &err), 0);

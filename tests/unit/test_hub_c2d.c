@@ -91,7 +91,7 @@ static int setup(void **state)
 	struct hub_error err;
 	json_t *doc = json_object();
 
-	w->clock = (struct hf_clock_fake){ 1000000, 1000000, 1800000000000 };
+	w->clock = (struct hf_clock_fake){ .mono_ms = 1000000, .boot_ms = 1000000, .wall_ms = 1800000000000 };
 	hf_clock_fake(&w->clock);
 	snprintf(w->dir, sizeof w->dir, "/tmp/holdfast-c2d-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
@@ -137,6 +137,7 @@ static void give(struct world *w, const char *mid, const char *ack)
 	struct hub_error err;
 
 	assert_int_equal(send_to(w, "d", mid, ack, 0, &err), 0);
+	commit(w);	/* before that nobody gets it */
 }
 
 static const struct hub_c2d *take(struct world *w, const void *owner)
@@ -276,6 +277,7 @@ static void test_expiry(void **state)
 	assert_int_equal(hub_c2d_count(w->m, "d"), 0);
 	assert_int_equal(send_to(w, "d", "held", "full", w->clock.wall_ms + 1000, &err), 0);
 	assert_int_equal(send_to(w, "d", "soon", "full", w->clock.wall_ms + 1000, &err), 0);
+	commit(w);
 	msg = take(w, w);
 	assert_string_equal(msg->message_id, "held");
 	memcpy(lock, msg->lock, sizeof lock);
@@ -291,6 +293,7 @@ static void test_expiry(void **state)
 	expect_outcomes(w, late, 3);
 	/* A lock without end is not. */
 	assert_int_equal(send_to(w, "d", "mqtt", NULL, w->clock.wall_ms + 1000, &err), 0);
+	commit(w);
 	assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), 0);
 	advance(w, HUB_C2D_LOCK_MS);
 	assert_int_equal(hub_c2d_count(w->m, "d"), 0);

@@ -199,6 +199,14 @@ void hub_c2d_free_all(struct hub_entry *e)
 	hf_list_del(&e->c2d_node);
 }
 
+static void forget(struct hub_entry *e, struct hub_c2d_item *i)
+{
+	hf_list_del(&i->node);
+	if (--e->n_c2d == 0)
+		hf_list_del(&e->c2d_node);
+	free(i);
+}
+
 static int drop(struct hub_model *m, struct hub_entry *e, struct hub_c2d_item *i)
 {
 	uint8_t key[KEY_MAX];
@@ -207,10 +215,7 @@ static int drop(struct hub_model *m, struct hub_entry *e, struct hub_c2d_item *i
 
 	if (r == 0)
 		r = hf_txn_del(txn, HUB_T_C2D, make_key(e->ident.id, i->msg.seq, key));
-	hf_list_del(&i->node);
-	if (--e->n_c2d == 0)
-		hf_list_del(&e->c2d_node);
-	free(i);
+	forget(e, i);
 	return r == HF_ENOTFOUND ? 0 : r;
 }
 
@@ -218,6 +223,19 @@ void hub_c2d_drop_all(struct hub_model *m, struct hub_entry *e)
 {
 	while (!hf_list_empty(&e->c2d))
 		drop(m, e, item_of(e->c2d.next));
+}
+
+void hub_c2d_drop_unstored(struct hub_model *m)
+{
+	struct hf_list *busy, *next, *pos, *tmp;
+
+	hf_list_for_each_safe(busy, next, &m->c2d_busy) {
+		struct hub_entry *e = hf_container_of(busy, struct hub_entry, c2d_node);
+
+		hf_list_for_each_safe(pos, tmp, &e->c2d)
+			if (item_of(pos)->msg.seq > m->stored_counters[HUB_C_C2D_SEQ])
+				forget(e, item_of(pos));
+	}
 }
 
 /* outcome: a statusCode of feedback records. */
@@ -285,6 +303,12 @@ static struct hub_entry *queue_of(struct hub_model *m, const char *device_id)
 	return e;
 }
 
+/* Not yet: the commit of this turn may fail, and then its sender is refused. */
+static bool is_stored(const struct hub_model *m, const struct hub_c2d_item *i)
+{
+	return i->msg.seq <= m->stored_counters[HUB_C_C2D_SEQ];
+}
+
 int hub_c2d_receive(struct hub_model *m, const char *device_id, const void *owner, uint32_t lock_ms,
 		    const struct hub_c2d **ret_msg)
 {
@@ -296,7 +320,7 @@ int hub_c2d_receive(struct hub_model *m, const char *device_id, const void *owne
 	hf_list_for_each(pos, &e->c2d) {
 		struct hub_c2d_item *i = item_of(pos);
 
-		if (i->owner)
+		if (i->owner || !is_stored(m, i))
 			continue;
 		i->owner = owner;
 		i->lock_end_ms = lock_ms ? hf_clock_mono_ms() + lock_ms : UINT64_MAX;

@@ -10,7 +10,7 @@ static const char key[] = "counters";
 
 static uint64_t *counter(struct hub_model *m, unsigned i)
 {
-	return i == 0 ? &m->twin_etag : i == 1 ? &m->c2d_seq : &m->feedback_seq;
+	return i == HUB_C_TWIN_ETAG ? &m->twin_etag : i == HUB_C_C2D_SEQ ? &m->c2d_seq : &m->feedback_seq;
 }
 
 int hub_counters_load(struct hub_model *m)

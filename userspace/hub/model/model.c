@@ -345,15 +345,33 @@ static void on_retry(void *arg)
 	clear_set(m->late_idents);
 	clear_set(m->late_twins);
 	hf_log(HF_LOG_NOTICE, "hub.commit", "changes that could not be stored before are stored now");
+	hub_model_touch(m);	/* what was held back can be told */
 }
 
 static void set_aside(struct hub_model *m, int err)
 {
+	hub_c2d_drop_unstored(m);
 	hub_configs_written(m->configs, err);
 	move_set(m->dirty_idents, m->late_idents);
 	move_set(m->dirty_twins, m->late_twins);
 	if (!m->closing && (hf_map_count(m->late_idents) + hf_map_count(m->late_twins) > 0 || hub_configs_unstored(m->configs)))
 		hf_timer_start(m->retry, RETRY_MS, 0);
+}
+
+/* Records are written whole, so one that is stored now holds what an earlier commit could not store. */
+static void forget_late(struct hub_model *m)
+{
+	struct hf_span id;
+	size_t pos = 0;
+	void *v;
+
+	if (hf_map_count(m->late_idents))
+		while (hf_map_next(m->dirty_idents, &pos, &id, &v))
+			hf_map_remove(m->late_idents, id);
+	pos = 0;
+	if (hf_map_count(m->late_twins))
+		while (hf_map_next(m->dirty_twins, &pos, &id, &v))
+			hf_map_remove(m->late_twins, id);
 }
 
 static int commit(struct hub_model *m)
@@ -366,6 +384,7 @@ static int commit(struct hub_model *m)
 	if (r == 0 && m->state_txn)
 		r = commit_state(m, &m->state_txn);
 	if (r == 0) {
+		forget_late(m);
 		clear_set(m->dirty_idents);
 		clear_set(m->dirty_twins);
 	} else {
@@ -394,24 +413,65 @@ static void tell_all(struct hub_model *m, const struct hub_listeners *l, bool *f
 		((void (*)(void *))l->at[i].fn)(l->at[i].arg);
 }
 
-static void turn_end(void *arg)
+static void tell_notes(struct hub_model *m, struct hf_list *notes)
 {
-	struct hub_model *m = arg;
-	struct hf_list waits, notes;
-	int r;
-
-	m->armed = false;
-	r = commit(m);
-	splice(&m->notes, &notes);
-	splice(&m->waits, &waits);
-	while (!hf_list_empty(&notes)) {
-		struct hub_note *n = hf_container_of(notes.next, struct hub_note, node);
+	while (!hf_list_empty(notes)) {
+		struct hub_note *n = hf_container_of(notes->next, struct hub_note, node);
 
 		hf_list_del(&n->node);
 		if (!m->closing)
 			tell(m, n);
 		json_decref(n->patch);
 		free(n);
+	}
+}
+
+/* What was held back until now and is stored by now: all of it, or while records still wait, all but what is in them.
+ * Before the notes of a turn that changed the same records, so that their order holds. */
+static void release_held(struct hub_model *m, struct hf_list *to)
+{
+	struct hf_list *pos, *tmp;
+
+	hf_list_init(to);
+	hf_list_for_each_safe(pos, tmp, &m->held) {
+		struct hub_note *n = hf_container_of(pos, struct hub_note, node);
+
+		if (n->kind == HUB_NOTE_DESIRED && hf_map_get(m->late_twins, hf_span_str(n->id)))
+			continue;
+		hf_list_del(&n->node);
+		hf_list_add_tail(to, &n->node);
+	}
+}
+
+/* Nobody is told what is not stored. That an identity lost its right is told at once: logins are judged by memory. */
+static void hold_back(struct hub_model *m, struct hf_list *notes, struct hf_list *ret_now)
+{
+	hf_list_init(ret_now);
+	while (!hf_list_empty(notes)) {
+		struct hub_note *n = hf_container_of(notes->next, struct hub_note, node);
+
+		hf_list_del(&n->node);
+		hf_list_add_tail(n->kind == HUB_NOTE_IDENT ? ret_now : &m->held, &n->node);
+	}
+}
+
+static void turn_end(void *arg)
+{
+	struct hub_model *m = arg;
+	struct hf_list waits, notes, earlier;
+	int r;
+
+	m->armed = false;
+	r = commit(m);
+	splice(&m->notes, &notes);
+	splice(&m->waits, &waits);
+	if (r == 0) {
+		release_held(m, &earlier);
+		tell_notes(m, &earlier);
+		tell_notes(m, &notes);
+	} else {
+		hold_back(m, &notes, &earlier);
+		tell_notes(m, &earlier);
 	}
 	while (!hf_list_empty(&waits)) {
 		struct hub_wait *w = hf_container_of(waits.next, struct hub_wait, node);
@@ -500,6 +560,26 @@ static int open_dbs(struct hub_model *m, const struct hub_model_cfg *cfg)
 					       .tables = event_tables }, &m->events);
 }
 
+/* A directory from before there was a version is of the first format. */
+static int check_format(struct hub_model *m)
+{
+	static const uint8_t ours = HUB_FORMAT;
+	struct hf_span value;
+	struct hf_txn *txn;
+	int r = hub_state_txn(m, &txn);
+
+	if (r == 0)
+		r = hf_txn_get(txn, HUB_T_META, hf_span_str("format"), &value);
+	if (r == HF_ENOTFOUND)
+		return hf_txn_put(txn, HUB_T_META, hf_span_str("format"), hf_span(&ours, 1));
+	if (r == 0 && (value.len != 1 || value.ptr[0] != ours)) {
+		hf_log(HF_LOG_ERR, "hub.open", "storage of format %u; this program knows format %u: use the program that wrote it, "
+		       "or `holdfast-hub export` there and `import` here", value.len ? value.ptr[0] : 0, ours);
+		return HF_EUNSUPPORTED;
+	}
+	return r;
+}
+
 static int load_created(struct hub_model *m)
 {
 	static const char key[] = "created";
@@ -522,8 +602,10 @@ static int load_created(struct hub_model *m)
 
 static int load(struct hub_model *m, const struct hub_model_cfg *cfg)
 {
-	int r = load_created(m);
+	int r = check_format(m);
 
+	if (r == 0)
+		r = load_created(m);
 	if (r == 0)
 		r = hub_policies_load(m);
 	if (r == 0)
@@ -563,6 +645,7 @@ int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct
 	m->next_rid = hf_random_u64() & 0xffffff;
 	hf_list_init(&m->waits);
 	hf_list_init(&m->notes);
+	hf_list_init(&m->held);
 	hf_list_init(&m->calls);
 	hf_list_init(&m->c2d_busy);
 	hub_feedback_init(m);
@@ -644,6 +727,7 @@ void hub_model_close(struct hub_model **pm)
 		hub_children_save(m);
 		turn_end(m);
 	}
+	tell_notes(m, &m->held);	/* closing: they are only freed */
 	if (m->state_txn)
 		hf_txn_abort(&m->state_txn);
 	if (m->event_txn)

@@ -8,6 +8,8 @@
 #include "hub/model/model.h"
 #include "hub/fault/throttle.h"
 
+#define HUB_FORMAT 1	/* of both databases; docs/storage-format.md */
+enum { HUB_C_TWIN_ETAG, HUB_C_C2D_SEQ, HUB_C_FEEDBACK_SEQ, HUB_COUNTERS };	/* counters.c */
 enum { HUB_T_META, HUB_T_IDENT, HUB_T_TWIN, HUB_T_C2D, HUB_T_SESSION, HUB_T_POLICY, HUB_T_FEEDBACK, HUB_T_JOB,
        HUB_T_JOB_STATE, HUB_T_JOB_RESULT, HUB_T_CONFIG, HUB_T_BLOB, HUB_T_BLOCK, HUB_T_UPLOAD,
        HUB_T_TRANSFER };	/* state.mdb */
@@ -20,7 +22,6 @@ enum { HUB_T_EVENT, HUB_T_PARTITION };							/* events.mdb */
 /* More than the service allows (100): one gateway with thousands of children must be testable. */
 #define HUB_MAX_CHILDREN 100000
 #define HUB_MAX_MODULES 50
-#define HUB_COUNTERS 3
 #define HUB_SCOPE_PREFIX "ms-azure-iot-edge://"
 
 struct hub_twin {
@@ -109,7 +110,7 @@ struct hub_model {
 	bool new_events, new_scopes;		/* listeners are told after the commit */
 	int turn_err;				/* of a commit in the middle of a turn */
 
-	struct hf_list waits, notes;
+	struct hf_list waits, notes, held;	/* held: notes of commits that failed */
 	struct hub_listeners on_ident, on_scopes, on_desired, on_c2d, on_event, on_feedback;
 
 	struct hf_map *sinks;			/* id -> struct hub_method_sink */
@@ -179,6 +180,7 @@ int hub_c2d_erase(struct hf_txn *txn, struct hf_span device_id);	/* the records 
 int hub_c2d_enqueue(struct hub_model *m, struct hub_entry *e, const struct hub_c2d *msg);	/* copies */
 void hub_c2d_refresh(struct hub_model *m, struct hub_entry *e);	/* ends locks and lives that are over */
 bool hub_c2d_step(struct hub_model *m);
+void hub_c2d_drop_unstored(struct hub_model *m);	/* of a commit that failed: their senders were refused */
 void hub_c2d_drop_all(struct hub_model *m, struct hub_entry *e);	/* for good, with their records */
 void hub_c2d_free_all(struct hub_entry *e);			/* from memory only */
 void hub_feedback_init(struct hub_model *m);
