@@ -441,7 +441,7 @@ def test_desired_notifications(lab, child, twin, service):
     assert m.topic == f"$iothub/twin/PATCH/properties/desired/?$version={version}" and m.qos == 0
     assert json.loads(m.payload) == {"a": 1, "b": None, "$version": version}
     assert change("PUT", {"c": 2}) == version + 1	# the whole document
-    assert json.loads(twin.message().payload) == {"c": 2, "$version": version + 1}
+    assert json.loads(twin.message().payload) == {"a": None, "c": 2, "$version": version + 1}
     assert service.call("PATCH", path, {"tags": {"x": 1}})[0] == 200	# no news for the device
     report(twin, {"after": "tags"})
 
