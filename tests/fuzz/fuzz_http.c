@@ -75,6 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	piece = data[0] >> 1 ? data[0] >> 1 : SIZE_MAX;
 	hf_http_reader_init(&r, data[0] & 1, 1024, 4096);
+	r.is_tls = true;
 	if (r.is_request)
 		r.on_body = on_body;
 	in = hf_span(data + 1, size - 1);

@@ -545,10 +545,13 @@ def test_twin_over_a_pair_of_links(lab, connect):
     m, _ = t.c.receive(t.back)
     assert m.correlation_id is None and m.annotations == {symbol("resource"): DESIRED, symbol("version"): 2}
     assert json.loads(bytes(m.body)) == {"x": 5, "$version": 2}
+    lab.hub_ctl("twin.update", deviceId="dev5", desired={"y": {"z": 1}}, replace=True)
+    m, _ = t.c.receive(t.back)
+    assert json.loads(bytes(m.body)) == {"x": None, "y": {"z": 1}, "$version": 3}
     assert t.ask("DELETE", DESIRED)[0] == 200
     lab.exec("hub", "holdfast-hub", "twin", "update", "-d", "dev5", "--desired", '{"x":6}')
     status, _, body = t.ask("GET")		# no patch came in between
-    assert json.loads(body)["desired"] == {"x": 6, "$version": 3}
+    assert json.loads(body)["desired"] == {"x": 6, "y": {"z": 1}, "$version": 4}
 
 
 @pytest.mark.parametrize("operation,resource,body", [

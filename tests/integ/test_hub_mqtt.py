@@ -440,10 +440,41 @@ def test_desired_notifications(lab, child, twin, service):
     m = twin.message()
     assert m.topic == f"$iothub/twin/PATCH/properties/desired/?$version={version}" and m.qos == 0
     assert json.loads(m.payload) == {"a": 1, "b": None, "$version": version}
-    assert change("PUT", {"c": 2}) == version + 1	# the whole document
-    assert json.loads(twin.message().payload) == {"a": None, "c": 2, "$version": version + 1}
+    assert change("PUT", {"c": 2, "o": {"p": {"q": 1}, "r": 1}}) == version + 1	# the whole document: what went is null
+    assert json.loads(twin.message().payload) == {"a": None, "c": 2, "o": {"p": {"q": 1}, "r": 1}, "$version": version + 1}
+    assert change("PUT", {"c": 2, "o": {"p": {}}}) == version + 2
+    assert json.loads(twin.message().payload) == {"c": 2, "o": {"p": {"q": None}, "r": None}, "$version": version + 2}
     assert service.call("PATCH", path, {"tags": {"x": 1}})[0] == 200	# no news for the device
     report(twin, {"after": "tags"})
+
+
+def test_removals_of_a_whole_twin_in_one_notification(lab, child, twin, service):
+    """Two full sections, one going, one coming: more than 32 KiB, and the most that a notification can be."""
+    path = f"/twins/{child['deviceId']}"
+    full = [{f"{c}{i:03x}": "" for i in range(3200)} for c in "xy"]
+    for n, desired in enumerate(full + [{}]):
+        status, _, doc = service.call("PUT", path, {"properties": {"desired": desired}})
+        assert status == 200, doc
+        m = twin.message()
+        gone = dict.fromkeys(full[n - 1]) if n else {}
+        told = json.loads(m.payload)
+        assert {k: v for k, v in told.items() if k[0] in "xy"} == {**gone, **desired}
+    report(twin, {"after": "them"})
+
+
+def test_a_manifest_tells_what_it_drops(lab, service):
+    assert service.call("PUT", "/devices/edge9", {"deviceId": "edge9", "capabilities": {"iotEdge": True}})[0] == 200
+    status, _, module = service.call("PUT", "/devices/edge9/modules/m", {"deviceId": "edge9", "moduleId": "m"})
+    assert status == 200
+    row = {"deviceId": "edge9/m", "primaryKey": module["authentication"]["symmetricKey"]["primaryKey"]}
+    with lab.hub_login(row, password=sas_token(row["primaryKey"], f"{HUB_NAME}/devices/edge9/modules/m")) as c:
+        c.subscribe((DESIRED, 0))
+        for n, (content, told) in enumerate([({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 2}, "d": 3}),
+                                             ({"a": {"b": 1}}, {"a": {"b": 1, "c": None}, "d": None})]):
+            status, _, doc = service.call("POST", "/devices/edge9/applyConfigurationContent", {"modulesContent": {
+                "$edgeAgent": {"properties.desired": {"modules": {"m": {}}}}, "m": {"properties.desired": content}}})
+            assert status in (200, 204), doc
+            assert json.loads(c.message().payload) == {**told, "$version": n + 2}
 
 
 # --- methods ------------------------------------------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time to live, set by the hub's twin of the gateway: too old is counted as expired and not delivered."""
+"""Time to live, set by the hub's twin of the gateway: too old is counted as expired and not delivered. And what the hub
+removes from twins, which the gateway must not keep."""
 import json
 
+import hubrest
 import judge
+import pytest
 
 LAB = {"children": 1}
 TTL = 5
+DEFAULT = 7200
+MANY = [f"m{i:04}" for i in range(2700)]	# told as nulls, they are more than the 32 KiB that desired properties may be
 
 
 def send(c, first, count):
@@ -36,3 +41,74 @@ def test_twin_sets_the_time_to_live(lab):
     assert status["expired"] == before["expired"] + 10
     assert status["accepted"] == before["accepted"] + 20
     assert status["accepted"] == status["delivered"] + status["expired"]
+
+
+def ttl(lab):
+    return lab.ctl("upstream", "show")[0].get("timeToLiveSecs")
+
+
+def manifest(lab, service, **hub):
+    status, _, doc = service.call("POST", "/devices/edge1/applyConfigurationContent", {"modulesContent": {
+        "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {}}},
+        "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {}, **hub}}}})
+    assert status in (200, 204), doc
+
+
+@pytest.fixture
+def service(lab):
+    with lab.inside("hub"):
+        rest = hubrest.Rest(lab.ca, lab.json("hub.json")["serviceConnectionString"])
+    yield rest
+    rest.close()
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["online", "across a cut"])
+def test_a_time_to_live_that_a_manifest_drops_is_gone(lab, service, cut):
+    manifest(lab, service, storeAndForwardConfiguration={"timeToLiveSecs": 4321})
+    lab.wait_status("the manifest's time to live", lambda _: ttl(lab) == 4321)
+    if cut:
+        lab.link("down")
+        lab.wait_status("offline", lambda s: s["uplink"] != "online")
+    manifest(lab, service)
+    if cut:
+        lab.link("up")
+    lab.wait_status("the configured time to live", lambda _: ttl(lab) == DEFAULT, 40)
+
+
+def get_twin(c):
+    c.publish("$iothub/twin/GET/?$rid=1", "", 0)
+    while not (m := c.message()).topic.startswith("$iothub/twin/res/"):
+        pass	# a change on its way
+    assert m.topic.startswith("$iothub/twin/res/200/"), m
+    return json.loads(m.payload)["desired"]
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["online", "across a cut"])
+def test_a_removed_member_is_told_and_forgotten(lab, service, cut):
+    """The hub replaces desired properties; what went reaches the child as null, and the twin served offline has it no more."""
+    def replace(desired):
+        status, _, doc = service.call("PUT", "/twins/dev0", {"properties": {"desired": desired}})
+        assert status == 200, doc
+        return doc["properties"]["desired"]["$version"]
+
+    replace({"keep": 1, "gone": {"deep": 2}, "part": {"stays": 3, "goes": {"x": 4}}, "many": dict.fromkeys(MANY, "")})
+    with lab.login(lab.children()[0]) as c:
+        c.subscribe(("$iothub/twin/res/#", 0), ("$iothub/twin/PATCH/properties/desired/#", 0))
+        lab.wait_status("the twin", lambda _: "gone" in get_twin(c))
+        if cut:
+            lab.link("down")
+            lab.wait_status("offline", lambda s: s["uplink"] != "online")
+        version = replace({"keep": 1, "part": {"stays": 3}, "new": 5, "many": {}})
+        if cut:
+            lab.link("up")
+        m = c.message(60)
+        told = json.loads(m.payload)
+        while told.get("$version") != version:	# a subscription that the hub took late may bring the first change again
+            told = json.loads(c.message(60).payload)
+        assert {k: told[k] for k in ("gone", "many", "new")} == {"gone": None, "many": dict.fromkeys(MANY), "new": 5}
+        assert told["part"].get("stays", 3) == 3 and told["part"]["goes"] is None
+        lab.link("down")
+        lab.wait_status("offline", lambda s: s["uplink"] != "online")
+        assert get_twin(c) == {"keep": 1, "part": {"stays": 3}, "new": 5, "many": {}, "$version": version}
+    lab.link("up")
+    lab.wait_drained()

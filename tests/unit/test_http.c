@@ -38,10 +38,11 @@ static const struct script scripts[] = {
 	  0, "0123456789" },
 	/* Forms of the target. */
 	{ "GET https://h/a?b HTTP/1.1\r\n" H "\r\n", 0, "" },
-	{ "GET HTTP://h:80?b HTTP/1.1\r\n" H "\r\n", 0, "" },
+	{ "GET HTTPS://h:443?b HTTP/1.1\r\n" H "\r\n", 0, "" },
 	{ "GET https://h HTTP/1.0\r\n\r\n", 0, "" },
 	{ "OPTIONS * HTTP/1.1\r\n" H "\r\n", 0, "" },
 	{ "GET * HTTP/1.1\r\n" H "\r\n", 400, NULL },
+	{ "GET http://h/a HTTP/1.1\r\n" H "\r\n", 421, NULL },
 	{ "GET ftp://h/a HTTP/1.1\r\n" H "\r\n", 400, NULL },
 	{ "GET https://u:p@h/a HTTP/1.1\r\n" H "\r\n", 400, NULL },
 	{ "GET https:///a HTTP/1.1\r\n" H "\r\n", 400, NULL },
@@ -130,6 +131,7 @@ static void test_scripts(void **state)
 			int e;
 
 			hf_http_reader_init(&r, true, 2048, 1024);
+			r.is_tls = true;
 			e = feed(&r, hf_span_str(s->text), steps[k], &used);
 			if (s->status == 0) {
 				if (e != 0)
@@ -171,6 +173,34 @@ static void test_bounds(void **state)
 	hf_http_reader_fini(&r);
 	hf_http_reader_init(&r, true, 4096, 1024);
 	assert_int_equal(feed(&r, hf_span("GET / HTTP/1.1\r\n" H "A: \0\r\n\r\n", 32), 100, &used), HF_EPROTO);
+	hf_http_reader_fini(&r);
+}
+
+static void test_absolute_target(void **state)
+{
+	static const char text[] = "GET http://H.example:81/a?b HTTP/1.1\r\n" H "X: y\r\n\r\n", secure[] = "GET https://h/ HTTP/1.1\r\n" H "\r\n";
+	struct hf_http_reader r;
+	struct hf_span host;
+	size_t used;
+
+	(void)state;
+	hf_http_reader_init(&r, true, 2048, 1024);
+	for (int again = 0; again < 2; again++) {
+		assert_int_equal(feed(&r, hf_span_str(text), 100, &used), 0);
+		assert_true(hf_span_is(r.head.target, "/a?b"));
+		assert_true(hf_http_head_find(&r.head, "host", &host) && hf_span_is(host, "H.example:81"));
+		assert_int_equal(r.head.n_headers, 2);
+		hf_http_reader_next(&r);
+	}
+	assert_int_equal(feed(&r, hf_span_str(secure), 100, &used), HF_EPROTO);
+	assert_int_equal(r.refuse_status, 421);
+	hf_http_reader_fini(&r);
+	hf_http_reader_init(&r, true, 2048, 1024);
+	r.is_tls = true;
+	assert_int_equal(feed(&r, hf_span_str(secure), 100, &used), 0);
+	hf_http_reader_next(&r);	/* the connection stays what it is */
+	assert_int_equal(feed(&r, hf_span_str(text), 100, &used), HF_EPROTO);
+	assert_int_equal(r.refuse_status, 421);
 	hf_http_reader_fini(&r);
 }
 
@@ -379,6 +409,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_scripts),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_absolute_target),
 		cmocka_unit_test(test_server),
 		cmocka_unit_test(test_server_refuses),
 		cmocka_unit_test(test_client_leaves),

@@ -20,6 +20,7 @@ int hf_http_parse_head(struct hf_span raw, bool is_request, struct hf_http_head 
 /* http_read.c: reads one message after another from a byte stream, sans I/O. */
 struct hf_http_reader {
 	bool is_request;
+	bool is_tls;		/* set by a server after the init: the scheme that a target in absolute form may have */
 	size_t max_head, max_body;
 	uint8_t state;
 	uint8_t last;		/* last byte of the head so far */

@@ -49,11 +49,13 @@ void hf_http_reader_next(struct hf_http_reader *r)
 {
 	void (*on_body)(void *, const struct hf_http_head *, struct hf_http_sink *) = r->on_body;
 	void *arg = r->on_body_arg;
+	bool is_tls = r->is_tls;
 
 	hf_http_reader_fini(r);
 	hf_http_reader_init(r, r->is_request, r->max_head, r->max_body);
 	r->on_body = on_body;
 	r->on_body_arg = arg;
+	r->is_tls = is_tls;
 }
 
 bool hf_http_reader_idle(const struct hf_http_reader *r)
@@ -194,39 +196,39 @@ static int set_framing(struct hf_http_reader *r)
 }
 
 /* "https://HOST[:PORT][/path][?query]" (RFC 9112 section 3.2.2) becomes what the origin form of it would be: its host
- * takes the place of the Host header's. NULL, or why it is refused. */
-static const char *take_absolute(struct hf_http_head *h)
+ * takes the place of the Host header's. A scheme that the connection does not fit is refused (RFC 9110 section 7.4). */
+static int take_absolute(struct hf_http_reader *r)
 {
+	struct hf_http_head *h = &r->head;
 	struct hf_span rest = h->target, host;
+	bool is_https = rest.len > 8 && hf_span_ieq(hf_span(rest.ptr, 8), hf_span_str("https://"));
 	size_t n = 0;
 
-	if (rest.len > 8 && hf_span_ieq(hf_span(rest.ptr, 8), hf_span_str("https://")))
-		rest = hf_span_skip(rest, 8);
-	else if (rest.len > 7 && hf_span_ieq(hf_span(rest.ptr, 7), hf_span_str("http://")))
-		rest = hf_span_skip(rest, 7);
-	else
-		return "request target is neither a path nor an http or https URL";
+	if (!is_https && (rest.len <= 7 || !hf_span_ieq(hf_span(rest.ptr, 7), hf_span_str("http://"))))
+		return fail(r, HF_EPROTO, 400, "request target is neither a path nor an http or https URL");
+	if (is_https != r->is_tls)
+		return fail(r, HF_EPROTO, 421, "the scheme of the request target is not this connection's");
+	rest = hf_span_skip(rest, is_https ? 8 : 7);
 	while (n < rest.len && rest.ptr[n] != '/' && rest.ptr[n] != '?')
 		n++;
 	host = hf_span(rest.ptr, n);
 	if (n == 0 || memchr(host.ptr, '@', n))
-		return "request target without a host, or with user information";
+		return fail(r, HF_EPROTO, 400, "request target without a host, or with user information");
 	h->target = hf_span_skip(rest, n);
 	for (unsigned i = 0; i < h->n_headers; i++)
 		if (hf_span_ieq(h->headers[i].name, hf_span_str("host"))) {
 			h->headers[i].value = host;
-			return NULL;
+			return 0;
 		}
 	if (h->n_headers == HF_HTTP_MAX_HEADERS)
-		return "too many headers";
+		return fail(r, HF_EPROTO, 431, "too many headers");
 	h->headers[h->n_headers++] = (struct hf_http_header){ hf_span_str("Host"), host };	/* HTTP/1.0 needs none */
-	return NULL;
+	return 0;
 }
 
 static int check_target(struct hf_http_reader *r)
 {
-	struct hf_http_head *h = &r->head;
-	const char *why;
+	const struct hf_http_head *h = &r->head;
 
 	if (strcmp(h->method, "CONNECT") == 0)
 		return fail(r, HF_EPROTO, 501, "CONNECT: this is no proxy");
@@ -234,8 +236,7 @@ static int check_target(struct hf_http_reader *r)
 		return 0;
 	if (hf_span_is(h->target, "*"))
 		return strcmp(h->method, "OPTIONS") == 0 ? 0 : fail(r, HF_EPROTO, 400, "request target * without OPTIONS");
-	why = take_absolute(h);
-	return why ? fail(r, HF_EPROTO, 400, why) : 0;
+	return take_absolute(r);
 }
 
 static int head_complete(struct hf_http_reader *r)
@@ -446,7 +447,7 @@ const char *hf_http_reason_phrase(int status)
 		{ 301, "Moved Permanently" }, { 304, "Not Modified" }, { 400, "Bad Request" }, { 401, "Unauthorized" },
 		{ 403, "Forbidden" }, { 404, "Not Found" }, { 405, "Method Not Allowed" },
 		{ 408, "Request Timeout" }, { 409, "Conflict" }, { 412, "Precondition Failed" },
-		{ 413, "Content Too Large" }, { 429, "Too Many Requests" },
+		{ 413, "Content Too Large" }, { 421, "Misdirected Request" }, { 429, "Too Many Requests" },
 		{ 411, "Length Required" }, { 415, "Unsupported Media Type" }, { 416, "Range Not Satisfiable" },
 		{ 507, "Insufficient Storage" }, { 502, "Bad Gateway" },
 		{ 431, "Request Header Fields Too Large" }, { 500, "Internal Server Error" },

@@ -343,6 +343,7 @@ static void on_accept(void *arg, int fd, const struct sockaddr_storage *peer)
 	hf_list_init(&sc->node);
 	hf_task_init(&sc->resume_task, on_resume, sc);
 	hf_http_reader_init(&sc->reader, true, srv->cfg.max_head, srv->cfg.max_body);
+	sc->reader.is_tls = srv->cfg.tls != NULL;
 	sc->reader.on_body = on_body;
 	sc->reader.on_body_arg = sc;
 	if (hf_timer_create(srv->loop, on_timer, sc, &sc->timer) < 0) {

@@ -249,19 +249,22 @@ static void handle(void *arg, const struct hf_http_request *http, struct hf_http
 {
 	struct hub_rest *rest = arg;
 	struct hf_http_request meant = *http;
-	bool method_ok = rest_is_blob(http) || override_method(&meant);
+	bool is_blob = rest_is_blob(http), is_upgrade = !is_blob && hf_ws_wanted(http), is_path;
 	struct rest_req q = { .rest = rest, .m = rest->model, .http = &meant, .x = x };
 	char *seg[MAX_SEGMENTS];
 	unsigned n = 0;
 
 	hf_metric_add(HUB_M_REST_REQUESTS, 1);
-	if (rest_is_blob(http)) {
+	is_path = !is_blob && split_path(http->path, seg, &n) == 0;
+	if (is_blob) {
 		rest_blob(&q);
-	} else if (!method_ok) {
-		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "X-HTTP-Method-Override is PATCH, PUT or DELETE");
-	} else if (split_path(http->path, seg, &n) != 0) {
+	} else if (!is_path && is_upgrade) {
+		rest_refuse_upgrade(&q, 400, 400004, "ArgumentInvalid", "the path cannot be read");
+	} else if (!is_path) {
 		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "the path cannot be read");
-	} else if (hf_ws_wanted(http)) {
+	} else if (!is_upgrade && !override_method(&meant)) {
+		rest_refuse(&q, 400, 400004, "ArgumentInvalid", "X-HTTP-Method-Override is PATCH, PUT or DELETE");
+	} else if (is_upgrade) {
 		char path[64] = "";
 
 		if (n == 2)

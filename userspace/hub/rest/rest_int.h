@@ -91,6 +91,8 @@ void rest_service(struct rest_req *q, char *const *seg, unsigned n);	/* the same
 
 /* rest_ws.c: path is decoded and has no slash in front. */
 void rest_websocket(struct rest_req *q, const char *path);
+/* As rest_refuse; counted and logged as an upgrade. */
+void rest_refuse_upgrade(struct rest_req *q, int http, int code, const char *name, const char *why);
 /* rest_portal.c: the path behind /portal. */
 void rest_portal(struct rest_req *q, char *const *seg, unsigned n);
 /* rest_registry.c */

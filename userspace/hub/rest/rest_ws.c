@@ -29,7 +29,7 @@ static void on_upgraded(void *arg, struct hf_conn *conn, struct hf_span early)
 		hf_conn_abort(conn, -ENOMEM, "no memory for a WebSocket");
 }
 
-static void refuse_upgrade(struct rest_req *q, int http, int code, const char *name, const char *why)
+void rest_refuse_upgrade(struct rest_req *q, int http, int code, const char *name, const char *why)
 {
 	static struct hf_log_limit limit;
 
@@ -48,16 +48,16 @@ void rest_websocket(struct rest_req *q, const char *path)
 
 	if (!q->rest->on_websocket ||
 	    (!any && !hf_span_ieq(hf_span_str(path), hf_span_str("$servicebus/websocket")))) {
-		refuse_upgrade(q, 404, 404000, "GenericNotFound", "no WebSocket here");
+		rest_refuse_upgrade(q, 404, 404000, "GenericNotFound", "no WebSocket here");
 		return;
 	}
 	if (hf_ws_accept(q->http, any ? any_protocol : amqp_protocol, &choice, &headers, &reason) != 0) {
-		refuse_upgrade(q, 400, 400004, "ArgumentInvalid", reason);
+		rest_refuse_upgrade(q, 400, 400004, "ArgumentInvalid", reason);
 		return;
 	}
 	u = malloc(sizeof *u);
 	if (!u) {
-		refuse_upgrade(q, 500, 500001, "ServerError", "no memory");
+		rest_refuse_upgrade(q, 500, 500001, "ServerError", "no memory");
 		return;
 	}
 	*u = (struct upgrade){ .rest = q->rest, .protocol = any ? (enum hub_ws_protocol)choice : HUB_WS_AMQP };
