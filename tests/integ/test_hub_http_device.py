@@ -184,6 +184,7 @@ def test_outcomes_reach_the_service(lab, service, query, outcome):
     lock = receive(c, name)[1]["ETag"].strip('"')
     assert c.raw("DELETE", f"/devices/{name}/messages/devicebound/{lock}?{hubrest.API}{query}")[0] == 204
     records = drain(service, "feedback", lambda r: r["originalMessageId"] == f"m{query}")
+    assert records["description"] == ("Message rejected" if outcome == "Rejected" else outcome)
     assert records["statusCode"] == outcome and records["deviceId"] == name and records["deviceGenerationId"]
     c.close()
 
@@ -214,6 +215,18 @@ def test_abandon_counts_and_the_tenth_ends_it(lab, service):
         assert c.raw("POST", f"/devices/{name}/messages/devicebound/{lock}/abandon")[0] == 204
     assert receive(c, name)[0] == 204
     assert drain(service, "feedback", lambda r: r["originalMessageId"] == "dead")["statusCode"] == "DeliveryCountExceeded"
+    c.close()
+
+
+def test_a_lock_is_held_as_long_as_asked(lab, service):
+    name, c = device(lab, 1)
+    path, timeout = f"/devices/{name}/messages/devicebound", "IotHub-MessageLockTimeout"
+    assert send(service, name, b"x") == 204
+    for bad in ("9", "301", "ten"):
+        status, headers, body = c.raw("GET", path, headers={timeout: bad})
+        assert (status, headers["iothub-errorcode"]) == (400, "ArgumentInvalid") and timeout in json.loads(body)["Message"]
+    status, headers, _ = c.raw("GET", path, headers={timeout: "300"})
+    assert status == 200 and c.raw("DELETE", f"{path}/{headers['ETag'].strip(chr(34))}")[0] == 204
     c.close()
 
 

@@ -106,6 +106,22 @@ def test_keys_made_anew(service):
         assert service.call("POST", "/devices/keys/regenerate", body)[0] == 400
 
 
+def test_ids_without_wildcards(service):
+    for name in ("a%2Bb", "a%23b"):
+        status, headers, doc = service.call("PUT", f"/devices/{name}", {})
+        assert (status, headers["iothub-errorcode"]) == (400, "ArgumentInvalid") and "ids have" in doc["Message"]
+
+
+def test_tags_that_are_nulled_are_gone(service):
+    bulk(service, {"id": "tagged", "importMode": "create", "tags": {"a": 1, "b": {"c": 2}}})
+    assert good(service, "PATCH", "/twins/tagged", {"tags": {"a": None}})["tags"] == {"b": {"c": 2}}
+    assert "tags" not in good(service, "PATCH", "/twins/tagged", {"tags": {"b": None}})
+    assert "tags" not in good(service, "GET", "/twins/tagged")
+    for tags in ({"a": None}, {"a": {"b": None}}):
+        status, headers, doc = service.call("PUT", "/twins/tagged", {"tags": tags})
+        assert (status, headers["iothub-errorcode"]) == (400, "ArgumentInvalid") and "null" in doc["Message"]
+
+
 def test_lists_and_counts(service):
     bulk(service, *[{"id": f"list{i}", "importMode": "create", "status": "disabled" if i < 3 else "enabled"} for i in range(8)])
     everything = good(service, "GET", "/devices/")

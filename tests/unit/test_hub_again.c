@@ -263,6 +263,37 @@ static void test_format_of_the_databases(void **state)
 	assert_non_null(world_find(w, "d"));	/* nothing was touched */
 }
 
+/* An id that an older version took, with a wildcard in it, serves to its end; a new one is refused. */
+static void test_ids_of_an_older_version(void **state)
+{
+	static const char old[] = "old+id#1", record[] = "{\"deviceId\":\"old+id#1\",\"generationId\":\"g\",\"etag\":\"e\",\"status\":\"enabled\","
+		"\"authentication\":{\"type\":\"sas\",\"symmetricKey\":{\"primaryKey\":\"MDEyMzQ1Njc4OWFiY2RlZg==\","
+		"\"secondaryKey\":\"MDEyMzQ1Njc4OWFiY2RlZg==\"}}}";
+	struct world *w = *state;
+	struct hub_error err;
+	struct hf_txn *txn;
+	json_t *doc = world_json("{'status':'disabled'}");
+
+	assert_int_equal(hub_state_txn(w->m, &txn), 0);
+	assert_int_equal(hf_txn_put(txn, HUB_T_IDENT, hf_span_str(old), hf_span_str(record)), 0);
+	world_commit(w);
+	reopen(w);
+	assert_non_null(world_find(w, old));
+	assert_int_equal(hub_ident_put(w->m, old, NULL, doc, "*", NULL, &err), 0);
+	assert_false(world_find(w, old)->enabled);
+	assert_int_equal(hub_ident_put(w->m, old, "m", doc, NULL, NULL, &err), 0);
+	assert_int_equal(hub_ident_put(w->m, old, "m+", doc, NULL, NULL, &err), HF_EINVALID);
+	assert_int_equal(hub_ident_put(w->m, "new+id", NULL, doc, NULL, NULL, &err), HF_EINVALID);
+	world_twin(w, old, "{'tags':{'a':1}}");
+	world_commit(w);
+	delete(w, old);
+	world_commit(w);
+	reopen(w);
+	assert_null(world_find(w, old));
+	assert_int_equal(hub_ident_put(w->m, old, NULL, doc, NULL, NULL, &err), HF_EINVALID);
+	json_decref(doc);
+}
+
 static bool configs_are_stored(struct world *w)
 {
 	return !w->m->configs->unstored;
@@ -512,6 +543,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_cut_off_device_leaves_no_switch, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_job_passes_over_the_next_of_that_id, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_is_told_what_is_not_stored, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_ids_of_an_older_version, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_format_of_the_databases, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_long_message_ids, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_late_records_do_not_wait_for_themselves, world_setup, world_teardown),

@@ -285,6 +285,7 @@ static void test_edge(void **state)
 	json_decref(doc);
 }
 
+static bool five_counted(struct world *w) { return number(w, "all", "metrics", "done") == 5; }
 static bool two_reported(struct world *w) { return number(w, "c", "metrics", "done") == 2; }
 
 static void test_metrics(void **state)
@@ -309,6 +310,24 @@ static void test_metrics(void **state)
 	assert_int_equal(hub_twin_report(w->m, world_find(w, "dev3"), rep, 10, -1, &version, &err), 0);
 	json_decref(rep);
 	world_until(w, two_reported);
+	make(w, "all", "{'targetCondition':'*','metrics':{'queries':{'done':'select * from devices'}}}");
+	world_until(w, five_counted);
+}
+
+static void test_labels_that_are_not_given(void **state)
+{
+	static const char *const docs[] = { "{'targetCondition':'*'}", "{'targetCondition':'*','labels':null}" };
+	struct world *w = *state;
+
+	for (unsigned i = 0; i < HF_ARRAY_LEN(docs); i++) {
+		char id[2] = { (char)('a' + i), 0 };
+		json_t *doc;
+
+		make(w, id, docs[i]);
+		doc = hub_config_doc(w->m, id);
+		assert_true(json_is_null(json_object_get(doc, "labels")));
+		json_decref(doc);
+	}
 }
 
 static void test_failing(void **state)
@@ -501,6 +520,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_modules, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_edge, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_metrics, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_labels_that_are_not_given, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_failing, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_chase, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_restart, world_setup, world_teardown),

@@ -3,6 +3,7 @@
 #include "auth/sas.h"
 #include "core/clock.h"
 #include "core/util.h"
+#include "hub/model/model_int.h"
 #include "hub/rest/rest.h"
 #include "net/listener.h"
 
@@ -320,6 +321,42 @@ static void test_method(void **state)
 	hub_method_sink_remove(w->m, &sink);
 }
 
+/* How long a device holds a message is its own to say, within bounds. */
+static void test_lock_timeout(void **state)
+{
+	static const struct { const char *header; int status; uint64_t ms; } cases[] = {
+		{ "", 200, 60000 }, { "IotHub-MessageLockTimeout: 10\r\n", 200, 10000 }, { "iothub-messagelocktimeout: 300\r\n", 200, 300000 },
+		{ "IotHub-MessageLockTimeout: 9\r\n", 400, 0 }, { "IotHub-MessageLockTimeout: 301\r\n", 400, 0 },
+		{ "IotHub-MessageLockTimeout: -10\r\n", 400, 0 }, { "IotHub-MessageLockTimeout: soon\r\n", 400, 0 },
+		{ "IotHub-MessageLockTimeout: \r\n", 400, 0 }, { "IotHub-MessageLockTimeout: 4294967306\r\n", 400, 0 },
+	};
+	struct world *w = *state;
+	assert_int_equal(ask(w, "PUT", "/devices/d", "{}"), 200);
+	snprintf(w->headers, sizeof w->headers, "iothub-to: /devices/d/messages/deviceBound\r\n");
+	assert_int_equal(ask(w, "POST", "/messages/deviceBound", "x"), 204);
+	w->token = sign(w, "hub.test/devices/d", hub_ident_find(w->m, hf_span_str("d"))->primary_key, NULL, 600);
+	for (size_t i = 0; i < HF_ARRAY_LEN(cases); i++) {
+		struct hf_clock_fake clock = { .mono_ms = hf_clock_mono_ms() + cases[i].ms - 1, .wall_ms = hf_clock_wall_ms() };
+		const struct hub_c2d *msg;
+
+		clock.boot_ms = clock.mono_ms;
+		snprintf(w->headers, sizeof w->headers, "%s", cases[i].header);
+		assert_int_equal(ask(w, "GET", "/devices/d/messages/deviceBound", ""), cases[i].status);
+		if (cases[i].status != 200)
+			continue;
+		hf_clock_fake(&clock);	/* a moment before the lock that was taken later can end */
+		hub_c2d_refresh(w->m, hub_entry_find(w->m, hf_span_str("d")));
+		assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), HF_ENOTFOUND);
+		hf_clock_fake(NULL);
+		clock.mono_ms = clock.boot_ms = hf_clock_mono_ms() + cases[i].ms;
+		hf_clock_fake(&clock);
+		hub_c2d_refresh(w->m, hub_entry_find(w->m, hf_span_str("d")));
+		assert_int_equal(hub_c2d_receive(w->m, "d", w, 0, &msg), 0);
+		hf_clock_fake(NULL);
+		hub_c2d_release_all(w->m, "d", w);
+	}
+}
+
 static void test_query(void **state)
 {
 	struct world *w = *state;
@@ -426,6 +463,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tokens, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_twins_and_content, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_method, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lock_timeout, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_query, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_scope, setup, teardown),
 	};

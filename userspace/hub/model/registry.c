@@ -492,13 +492,28 @@ static int update(struct hub_model *m, struct hub_entry *e, const json_t *doc, s
 	return !was_edge && e->ident.is_edge ? system_modules(m, e->ident.device_id, err) : 0;
 }
 
-static int ids_fit(const char *device_id, const char *module_id, const json_t *doc, struct hub_error *err)
+/* "D/M" is no device's id. */
+static struct hub_entry *lookup(struct hub_model *m, const char *device_id, const char *module_id)
+{
+	char id[HF_IDENT_MAX + 1];
+	struct hub_entry *e;
+
+	if (snprintf(id, sizeof id, "%s%s%s", device_id, module_id ? "/" : "", module_id ? module_id : "") >=
+	    (int)sizeof id)
+		return NULL;
+	e = hub_entry_find(m, hf_span_str(id));
+	return e && !e->ident.module_id == !module_id ? e : NULL;
+}
+
+/* What is stored keeps its id, also one that an older version took. */
+static int ids_fit(struct hub_model *m, const char *device_id, const char *module_id, const json_t *doc, struct hub_error *err)
 {
 	const json_t *d = json_object_get(doc, "deviceId"), *mod = json_object_get(doc, "moduleId");
 
-	if (!hub_id_valid(device_id) || (module_id && !hub_id_valid(module_id)))
+	if ((!lookup(m, device_id, NULL) && !hub_id_valid(device_id)) ||
+	    (module_id && !lookup(m, device_id, module_id) && !hub_id_valid(module_id)))
 		return hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid",
-				  "ids have 1 to 128 ASCII letters, digits or -:.+%%_#*?!(),=@$'");
+				  "ids have 1 to 128 ASCII letters, digits or -:.%%_*?!(),=@$'");
 	if ((json_is_string(d) && strcmp(json_string_value(d), device_id) != 0) ||
 	    (module_id && json_is_string(mod) && strcmp(json_string_value(mod), module_id) != 0))
 		return hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", "body and path name different ids");
@@ -511,19 +526,6 @@ static int missing(const char *device_id, const char *module_id, struct hub_erro
 		return hub_refuse(err, HF_ENOTFOUND, 404, 404010, "ModuleNotFound", "Module %s/%s not registered",
 				  device_id, module_id);
 	return hub_refuse(err, HF_ENOTFOUND, 404, 404001, "DeviceNotFound", "Device %s not registered", device_id);
-}
-
-/* "D/M" is no device's id. */
-static struct hub_entry *lookup(struct hub_model *m, const char *device_id, const char *module_id)
-{
-	char id[HF_IDENT_MAX + 1];
-	struct hub_entry *e;
-
-	if (snprintf(id, sizeof id, "%s%s%s", device_id, module_id ? "/" : "", module_id ? module_id : "") >=
-	    (int)sizeof id)
-		return NULL;
-	e = hub_entry_find(m, hf_span_str(id));
-	return e && !e->ident.module_id == !module_id ? e : NULL;
 }
 
 const struct hub_ident *hub_ident_lookup(struct hub_model *m, const char *device_id, const char *module_id)
@@ -540,7 +542,7 @@ int hub_ident_put(struct hub_model *m, const char *device_id, const char *module
 	int r;
 
 	hub_error_default(err);
-	r = ids_fit(device_id, module_id, doc, err);
+	r = ids_fit(m, device_id, module_id, doc, err);
 	if (r != 0)
 		return r;
 	e = lookup(m, device_id, module_id);
