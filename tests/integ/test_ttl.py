@@ -112,3 +112,25 @@ def test_a_removed_member_is_told_and_forgotten(lab, service, cut):
         assert get_twin(c) == {"keep": 1, "part": {"stays": 3}, "new": 5, "many": {}, "$version": version}
     lab.link("up")
     lab.wait_drained()
+
+
+def test_a_refused_pull_after_a_reconnect_is_asked_again(lab, service):
+    """The hub has no time for the gateway's pull of a twin: what changed during the cut is told all the same."""
+    def replace(desired):
+        status, _, doc = service.call("PUT", "/twins/dev0", {"properties": {"desired": desired}})
+        assert status == 200, doc
+
+    replace({"stays": 1, "goes": 2})
+    with lab.login(lab.children()[0]) as c:
+        c.subscribe(("$iothub/twin/res/#", 0), ("$iothub/twin/PATCH/properties/desired/#", 0))
+        lab.wait_status("the twin", lambda _: "goes" in get_twin(c))
+        lab.link("down")
+        lab.wait_status("offline", lambda s: s["uplink"] != "online")
+        replace({"stays": 1})
+        lab.hub_ctl("fault.add", on="twin", action="throttle", device="dev0", count=1)
+        lab.link("up")
+        while "goes" not in (told := json.loads(c.message(60).payload)):
+            pass
+        assert told["goes"] is None
+        assert lab.hub_ctl("fault.list") == []
+    lab.hub_ctl("fault.clear")

@@ -24,6 +24,7 @@ struct hf_twin {
 	json_t *pushing;		/* the part of it that is on the way */
 	struct hf_list ops;
 	bool reconciled;		/* since the session came up */
+	bool pull_again;		/* the hub had no answer to a pull: the next tick asks again */
 	bool saving, unsaved;		/* on its way to the store; changed since */
 	struct hf_mail *waiting, **waiting_end;	/* requests that the next commit answers */
 };
@@ -399,6 +400,7 @@ void hf_twin_session_down(struct hf_upstream *up, const char *ident)
 	if (!t)
 		return;
 	t->reconciled = false;
+	t->pull_again = false;
 	if (t->pushing) {	/* whether it arrived is unknown; merging it twice does no harm */
 		if (t->pending)
 			hf_twin_accumulate(t->pushing, t->pending);
@@ -574,6 +576,8 @@ void hf_twin_on_response(struct hf_hub_session *s, int status, struct hf_span ri
 			finish(op->req, status, -1);
 		} else if (op->req) {
 			answer_local(up, t, op->req);
+		} else {
+			t->pull_again = status == 429 || status >= 500;
 		}
 		free(op);
 		return;
@@ -611,7 +615,7 @@ void hf_twin_on_desired(struct hf_hub_session *s, int64_t version, struct hf_spa
 	json_decref(patch);
 }
 
-/* --- once a second: requests that the hub leaves open ------------------------------------------------------------ */
+/* --- once a second: requests that the hub leaves open, pulls that it refused ---------------------------------------- */
 void hf_twin_tick(struct hf_upstream *up)
 {
 	uint64_t now = hf_loop_now_ms(up->loop);
@@ -636,14 +640,21 @@ void hf_twin_tick(struct hf_upstream *up)
 				t->pending = t->pushing;
 				t->pushing = NULL;
 			}
+			t->pull_again |= op->kind == OP_RECONCILE_GET;
 			remove_op(op);
 			if (req)
 				answer_local(up, t, req);
 		}
-		struct hf_hub_session *s = t->pending && !t->pushing ? hf_hub_session_find(up, hf_span_str(t->ident)) : NULL;
+		bool wanted = t->pull_again || (t->pending && !t->pushing);
+		struct hf_hub_session *s = wanted ? hf_hub_session_find(up, hf_span_str(t->ident)) : NULL;
 
-		if (s && hf_hub_session_is_up(s))
-			push_pending(s, t);
+		if (!s || !hf_hub_session_is_up(s))
+			continue;
+		push_pending(s, t);
+		if (t->pull_again) {
+			t->pull_again = false;
+			reconcile_get(s, t);
+		}
 	}
 }
 
