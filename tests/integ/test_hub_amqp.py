@@ -548,10 +548,18 @@ def test_twin_over_a_pair_of_links(lab, connect):
     lab.hub_ctl("twin.update", deviceId="dev5", desired={"y": {"z": 1}}, replace=True)
     m, _ = t.c.receive(t.back)
     assert json.loads(bytes(m.body)) == {"x": None, "y": {"z": 1}, "$version": 3}
+    full = [{f"{c}{i:03x}": "" for i in range(3200)} for c in "pq"]
+    for n, desired in enumerate(full):	# two full sections, one going, one coming: the largest notification
+        lab.hub_ctl("twin.update", deviceId="dev5", desired=desired, replace=True)
+        m, _ = t.c.receive(t.back)
+        gone = dict.fromkeys(full[0]) if n else {"y": None}
+        assert json.loads(bytes(m.body)) == {**gone, **desired, "$version": 4 + n}
+    lab.hub_ctl("twin.update", deviceId="dev5", desired={"y": {"z": 1}}, replace=True)
+    t.c.receive(t.back)
     assert t.ask("DELETE", DESIRED)[0] == 200
     lab.exec("hub", "holdfast-hub", "twin", "update", "-d", "dev5", "--desired", '{"x":6}')
     status, _, body = t.ask("GET")		# no patch came in between
-    assert json.loads(body)["desired"] == {"x": 6, "y": {"z": 1}, "$version": 4}
+    assert json.loads(body)["desired"] == {"x": 6, "y": {"z": 1}, "$version": 7}
 
 
 @pytest.mark.parametrize("operation,resource,body", [

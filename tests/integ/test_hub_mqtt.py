@@ -426,6 +426,9 @@ def test_desired_and_tags_at_their_limits(lab, service, child):
     assert (status, doc["Message"].partition(";")[0]) == (413, "ErrorCode:MessageTooLarge")
     assert service.call("PATCH", path, {"tags": {"a": "x" * 4000, "b": "x" * 4000}})[0] == 200
     assert service.call("PATCH", path, {"tags": {"c": "x" * 300}})[0] == 413
+    nulls = dict.fromkeys((f"none{i}" for i in range(9000)))	# nothing would change, but it would be a notification
+    status, _, doc = service.call("PATCH", path, {"properties": {"desired": nulls}})
+    assert (status, doc["Message"].partition(";")[0]) == (413, "ErrorCode:MessageTooLarge")
     assert service.call("PATCH", path, {"properties": {"desired": deep(12)}})[0] == 400
     assert service.call("PUT", path, {"tags": {}, "properties": {"desired": {}}})[0] == 200
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #define MAX_SECTION 32768
+#define PATCH_MAX(section) (3 * (section))	/* notified as it is: gateways and devices take no packet of any size */
 #define MAX_TAGS 8192
 #define BAD(err, ...) hub_refuse(err, HF_EINVALID, 400, 400004, "ArgumentInvalid", __VA_ARGS__)
 
@@ -274,6 +275,10 @@ static int next_section(json_t *now, json_t *patch, bool replace, size_t max, co
 		json_decref(next);
 		return BAD(err, "%s: %s", name, reason);
 	}
+	if (json_dumpb(patch, NULL, 0, JSON_COMPACT) > PATCH_MAX(max)) {
+		json_decref(next);
+		return hub_refuse(err, HF_ELIMIT, 413, 413001, "MessageTooLarge", "the patch of %s is over %zu bytes", name, PATCH_MAX(max));
+	}
 	if (hf_twin_merge(next, patch) != 0) {
 		json_decref(next);
 		return -ENOMEM;
@@ -286,7 +291,8 @@ static int next_section(json_t *now, json_t *patch, bool replace, size_t max, co
 	return 0;
 }
 
-/* Adds null to `patch`, the new state, for every member of `from` that it lacks: who merges it must end where the hub is. */
+/* Adds null to `patch`, the new state, for every member of `from` that it lacks: who merges it must end where the hub is.
+ * That is below PATCH_MAX(MAX_SECTION): a null takes at most half as much again as the member it stands for. */
 static int add_removed(json_t *patch, const json_t *from)
 {
 	const char *key;
