@@ -130,7 +130,7 @@ def use_everything(lab, service, c, name, mark):
     notified(service, c, name, mark)
     c.ask({"cmd": "report", "patch": {"mark": mark}}, "reported")
     assert twin(service, name)["properties"]["reported"]["mark"] == mark
-    assert call(service, name, "m", None)["status"] == 200
+    assert call(service, name, "m", {})["status"] == 200
     lab.hub_ctl("c2d.send", deviceId=name, data=f"c2d {mark}")
     c.wait_line(lambda o: o.get("event") == "c2d" and o["body"] == f"c2d {mark}", start=start)
     c.ask({"cmd": "settle", "how": "complete"}, "settled")
@@ -178,7 +178,7 @@ def test_a_lost_connection_comes_back(lab, service, client):
     before = since(lab, name)
     lab.hub_ctl("clients.disconnect", deviceId=name)
     wait_for("the device to be back", 30, lambda: since(lab, name) not in (None, before))
-    assert call(service, name, "back", None)["status"] == 200
+    assert call(service, name, "back", {})["status"] == 200
     client.ask({"cmd": "send", "body": "back"}, "sent")
 
 
@@ -265,7 +265,10 @@ def test_module_twin(lab, service, module):
 def test_module_method(lab, service, module):
     row = lab.json("modules.json")[0]
     module.ask({"cmd": "method", "name": "flush", "status": 200}, "method")
-    assert call(service, f"{row['deviceId']}/modules/{row['moduleId']}", "flush", None) == {"status": 200, "payload": {"echo": None}}
+    ident = f"{row['deviceId']}/modules/{row['moduleId']}"
+    assert call(service, ident, "flush", [1]) == {"status": 200, "payload": {"echo": [1]}}
+    # A payload null reaches the device as no bytes, which this library takes for broken JSON and refuses by itself.
+    assert call(service, ident, "flush", None)["status"] == 400
 
 
 def test_module_inputs_can_be_subscribed(lab, module):
