@@ -271,8 +271,8 @@ def test_redirection_to_the_event_hub(lab):
     short = HUB_NAME.split(".", maxsplit=1)[0]
     rows = {
         f"amqps://{HUB_NAME}/messages/events/$management": "amqp:link:redirect",
-        "messages/events/ConsumerGroups/$Default/Partitions/0": "attached",
-        "/messages/events/consumergroups/any/partitions/3": "attached",
+        "messages/events/ConsumerGroups/$Default/Partitions/0": "amqp:link:redirect",
+        "/messages/events/consumergroups/any/partitions/3": "amqp:link:redirect",
         f"amqps://{HUB_NAME}:5671/{short}/ConsumerGroups/$Default/Partitions/1": "attached",
         "other/ConsumerGroups/$Default/Partitions/0": "amqp:not-found",
         f"{short}/ConsumerGroups/$Default/Partitions/4": "com.microsoft:argument-out-of-range",
@@ -281,6 +281,7 @@ def test_redirection_to_the_event_hub(lab):
     assert [a[0] for a in answers] == list(rows.values())
     info = answers[0][1]
     assert info["hostname"] == HUB_NAME and info["address"] == f"amqps://{HUB_NAME}:5671/{short}/$management"
+    assert answers[1][1]["address"] == f"amqps://{HUB_NAME}:5671/{short}/ConsumerGroups/$Default/Partitions/0"
     for login in (("", ""), plain(lab, "device")):
         assert {a[0] for a in proton(lab, *login, "attach", json.dumps(list(rows)))} == {"amqp:unauthorized-access"}
 
@@ -289,7 +290,7 @@ def test_new_events_come_at_once(lab):
     """Without a word of the reader."""
     d = device(lab, 2)
     peer = lab.spawn("hub", PYTHON, os.path.join(LIB, "amqppeer.py"), lab.ca, *plain(lab, "service"), "watch",
-                     "messages/events/ConsumerGroups/$Default/Partitions/2")
+                     HUB_NAME.split(".", maxsplit=1)[0] + "/ConsumerGroups/$Default/Partitions/2")
     peer.wait_line(lambda o: o.get("watching"))
     for n in range(3):
         d.publish(mqttwire.telemetry_topic("dev2"), f"new {n}".encode())

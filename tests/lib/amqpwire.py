@@ -90,9 +90,11 @@ class Client:
             self.transport.idle_timeout = idle_s
         if frame_max:
             self.transport.max_frame_size = frame_max
+        self.on_encoded = None
         self.inbox = {}		# receiver -> [(Message, Delivery)]
         self.batch, self.cut = False, b""	# transfers leave as batches; a frame of which not all is there yet
         self.n = self.dispositions = 0
+        self.frames, self.part = [], b""	# performatives that came: (code, number of fields); a frame that is not whole yet
 
     # --- connection -----------------------------------------------------------------------------------------
     def read(self, n):
@@ -176,6 +178,7 @@ class Client:
             data = b""
         if data:
             self.dispositions += data.count(b"\x00\x53\x15")
+            self._note_frames(data)
             while data:
                 n = max(1, min(self.transport.capacity(), len(data)))
                 self.transport.push(data[:n])
@@ -185,6 +188,15 @@ class Client:
             self.eof = True
             self.transport.close_tail()
         self._events()
+
+    def _note_frames(self, data):
+        self.part += data
+        while len(self.part) >= 8 and len(self.part) >= (size := 8 if self.part[:4] == b"AMQP" else struct.unpack(">I", self.part[:4])[0]):
+            f, self.part = self.part[:size], self.part[size:]
+            if f[:4] == b"AMQP" or f[8:10] != b"\x00\x53":
+                continue
+            n = {0x45: 0, 0xC0: f[13] if len(f) > 13 else 0, 0xD0: struct.unpack(">I", f[16:20])[0] if len(f) > 19 else 0}[f[11]]
+            self.frames.append((f[10], n))
 
     def _events(self):
         while e := self.collector.peek():
@@ -196,7 +208,10 @@ class Client:
         if not d.readable or d.partial:
             return
         m, link = Message(), d.link
-        m.decode(link.recv(d.pending))
+        encoded = link.recv(d.pending)
+        if self.on_encoded:
+            self.on_encoded(encoded)
+        m.decode(encoded)
         link.advance()
         self.inbox.setdefault(link.name, []).append((m, d))
 

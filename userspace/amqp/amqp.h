@@ -67,7 +67,10 @@ bool hf_amqp_link_number(const struct hf_amqp_link *l, const char *key, int64_t 
 bool hf_amqp_link_selector(const struct hf_amqp_link *l, struct hf_buf *out);
 void hf_amqp_link_set_arg(struct hf_amqp_link *l, void *arg);
 void *hf_amqp_link_arg(const struct hf_amqp_link *l);
-bool hf_amqp_link_presettled(const struct hf_amqp_link *l);	/* the peer wants what we send settled: no outcomes */
+bool hf_amqp_link_presettled(const struct hf_amqp_link *l);	/* what we send is settled: no outcomes */
+/* Before hf_amqp_link_accept, where no outcome is needed: what we send is settled unless the peer confirms settlements
+ * (receive mode "second"). Many readers ask for unsettled messages and never settle one (iothub-protocol 9.6). */
+void hf_amqp_link_presettle(struct hf_amqp_link *l);
 /* Accepts: echoes source and target; where we receive, grants credit, keeps replenishing it, and tells the size of
  * messages the peer should keep to. */
 void hf_amqp_link_accept(struct hf_amqp_link *l, unsigned credit, uint64_t max_message);

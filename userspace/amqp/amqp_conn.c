@@ -105,12 +105,18 @@ static void on_event(struct hf_amqp *a, pn_event_t *e)
 
 static void write_out(struct hf_amqp *a)
 {
+	int r;
+
 	while (hf_conn_out_len(a->conn) < OUT_HIGH) {
 		pn_bytes_t b = pn_connection_driver_write_buffer(&a->driver);
 
 		if (b.size == 0)
 			break;
-		hf_conn_write(a->conn, hf_span(b.start, b.size));
+		r = hf_amqp_write_full(a, hf_span(b.start, b.size));
+		if (r != 0) {
+			hf_conn_abort(a->conn, r, "a frame to the peer is too large");
+			return;
+		}
 		pn_connection_driver_write_done(&a->driver, b.size);
 	}
 }
@@ -225,6 +231,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	pn_connection_driver_destroy(&a->driver);
 	hf_amqp_codec_destroy(&a->codec);
 	hf_buf_fini(&a->encoded);
+	hf_buf_wipe(&a->out_frame);
 	free(a);
 }
 
@@ -252,6 +259,7 @@ int hf_amqp_create(struct hf_conn *conn, const struct hf_amqp_cfg *cfg, const st
 	a->max_message = cfg->max_message;
 	a->max_links = cfg->max_links;
 	a->encoded = HF_BUF_INIT(2u << 20);
+	a->out_frame = HF_BUF_INIT(4u << 20);
 	hf_list_init(&a->links);
 	hf_task_init(&a->pump, on_pump, a);
 	pn_transport_set_server(a->driver.transport);

@@ -21,7 +21,7 @@ struct fields {
 	bool is_cut;			/* the list goes on behind the head */
 };
 
-static void skip_value(struct hf_cur *c)
+void hf_amqp_skip_value(struct hf_cur *c)
 {
 	static const uint8_t fixed[] = { [4] = 0, [5] = 1, [6] = 2, [7] = 4, [8] = 8, [9] = 16 };
 	unsigned described = 1;
@@ -52,7 +52,7 @@ static bool next_uint(struct fields *f, uint32_t *ret_u)
 		return false;
 	f->n--;
 	if (code != 0x43 && code != 0x52 && code != 0x70) {
-		skip_value(&f->c);
+		hf_amqp_skip_value(&f->c);
 		return false;
 	}
 	hf_cur_u8(&f->c);
@@ -70,14 +70,14 @@ static bool next_true(struct fields *f)
 	if (f->n == 0)
 		return false;
 	f->n--;
-	skip_value(&f->c);
+	hf_amqp_skip_value(&f->c);
 	return in.len >= 1 && (in.ptr[0] == 0x41 || (in.len >= 2 && in.ptr[0] == 0x56 && in.ptr[1] == 1));
 }
 
 static void skip_fields(struct fields *f, unsigned n)
 {
 	for (; n && f->n; n--, f->n--)
-		skip_value(&f->c);
+		hf_amqp_skip_value(&f->c);
 }
 
 /* A list with a descriptor, all of it inside of the frame. head: of the frame's body, size: of all of that. */

@@ -29,6 +29,7 @@ struct hf_amqp {
 	pn_connection_driver_t driver;
 	struct hf_amqp_codec *codec;
 	struct hf_buf encoded;
+	struct hf_buf out_frame;	/* start of a frame of ours that proton has not handed over whole */
 	struct hf_task pump;		/* events and output after calls of the owner */
 	struct hf_list links;
 	struct hf_amqp_frames frames;
@@ -40,6 +41,7 @@ struct hf_amqp {
 	bool deaf;			/* nothing more is read */
 	bool resuming;			/* some link has `resume` */
 	bool choked;			/* some link has `choked` */
+	bool settled;			/* a settlement is not encoded yet */
 };
 struct hf_amqp_link {
 	struct hf_list node;
@@ -54,6 +56,7 @@ struct hf_amqp_link {
 	struct hf_amqp_delivery *held;	/* the owner said "not yet" */
 	unsigned used;			/* credit to give back */
 	bool accepted, refused, resume, choked;
+	bool presettle;			/* what we send is settled */
 };
 struct hf_amqp_delivery {
 	struct hf_list node;
@@ -71,8 +74,12 @@ struct hf_amqp_post {
 
 /* amqp_sasl.c: offers MSSBCBS, PLAIN, ANONYMOUS, EXTERNAL on the connection's transport. */
 void hf_amqp_sasl_init(struct hf_amqp *a);
+/* amqp_frame.c */
+void hf_amqp_skip_value(struct hf_cur *c);	/* one encoded value, with its descriptors */
 /* amqp_frame.c: how many bytes of `in` belong to the frame under way. */
 size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf_amqp_frame *ret_frame);
+/* amqp_full.c: writes output of proton, each performative with all of its fields. An error: HF_ELIMIT, -ENOMEM. */
+int hf_amqp_write_full(struct hf_amqp *a, struct hf_span in);
 /* amqp_link.c */
 void hf_amqp_link_remote_open(struct hf_amqp *a, pn_link_t *pn);
 void hf_amqp_link_remote_close(struct hf_amqp *a, pn_link_t *pn);

@@ -96,7 +96,7 @@ void hf_amqp_link_accept(struct hf_amqp_link *l, unsigned credit, uint64_t max_m
 {
 	pn_terminus_copy(pn_link_source(l->pn), pn_link_remote_source(l->pn));
 	pn_terminus_copy(pn_link_target(l->pn), pn_link_remote_target(l->pn));
-	pn_link_set_snd_settle_mode(l->pn, pn_link_remote_snd_settle_mode(l->pn));
+	pn_link_set_snd_settle_mode(l->pn, l->presettle ? PN_SND_MIXED : pn_link_remote_snd_settle_mode(l->pn));
 	pn_link_set_rcv_settle_mode(l->pn, pn_link_remote_rcv_settle_mode(l->pn));
 	pn_link_set_max_message_size(l->pn, max_message);
 	pn_link_open(l->pn);
@@ -172,7 +172,12 @@ const char *hf_amqp_link_peer_address(const struct hf_amqp_link *l)
 
 bool hf_amqp_link_presettled(const struct hf_amqp_link *l)
 {
-	return pn_link_remote_snd_settle_mode(l->pn) == PN_SND_SETTLED;
+	return l->presettle || pn_link_remote_snd_settle_mode(l->pn) == PN_SND_SETTLED;
+}
+
+void hf_amqp_link_presettle(struct hf_amqp_link *l)
+{
+	l->presettle = pn_link_remote_rcv_settle_mode(l->pn) != PN_RCV_SECOND;
 }
 
 const char *hf_amqp_link_name(const struct hf_amqp_link *l)

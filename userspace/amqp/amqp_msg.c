@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /* Sections of a message, read and written through proton's data codec (AMQP 1.0 part 3, section 3.2). */
-#include "amqp/amqp_msg.h"
+#include "amqp/amqp_int.h"
 #include "core/util.h"
 
 #include <errno.h>
@@ -344,6 +344,26 @@ static int set_text(pn_message_t *m, int (*set)(pn_message_t *, const char *), s
 	return text && set(m, text) != 0 ? -ENOMEM : 0;
 }
 
+/* Takes the header and the properties out of an encoded message where they say nothing: proton always writes them, the
+ * service never does. How many bytes are left. */
+static size_t drop_empty_sections(uint8_t *p, size_t n)
+{
+	for (size_t at = 0; at + 4 <= n && p[at] == 0 && p[at + 1] == 0x53 && p[at + 2] <= SEC_PROPERTIES;) {
+		struct hf_cur c = hf_cur(hf_span(p + at, n - at));
+
+		hf_amqp_skip_value(&c);
+		if (c.err)
+			break;
+		if (p[at + 3] == 0x45 && (p[at + 2] == SEC_HEADER || p[at + 2] == SEC_PROPERTIES)) {
+			n -= 4;
+			memmove(p + at, p + at + 4, n - at);
+		} else {
+			at = n - c.in.len;
+		}
+	}
+	return n;
+}
+
 int hf_amqp_encode(struct hf_amqp_codec *c, const struct hf_amqp_msg *msg, struct hf_buf *out)
 {
 	pn_message_t *m = c->out;
@@ -389,7 +409,7 @@ int hf_amqp_encode(struct hf_amqp_codec *c, const struct hf_amqp_msg *msg, struc
 			return out->err;
 		r = pn_message_encode(m, (char *)p, &n);
 		if (r == 0) {
-			hf_buf_grow(out, n);
+			hf_buf_grow(out, drop_empty_sections(p, n));
 			return out->err;
 		}
 		if (r != PN_OVERFLOW)

@@ -235,6 +235,12 @@ static int transmit(struct hf_amqp_link *l, struct hf_span tag, struct hf_span b
 		memcpy(own, &a->next_tag, sizeof own);
 		tag = hf_span(own, sizeof own);
 	}
+	/* Proton collects settlements and would write them behind the message; a client that asks and waits needs the
+	 * settlement of its request before the answer (iothub-protocol 9.6). */
+	if (a->settled) {
+		a->settled = false;
+		pn_connection_driver_write_buffer(&a->driver);
+	}
 	pn = pn_delivery(l->pn, pn_dtag((const char *)tag.ptr, tag.len));
 	if (!pn)
 		return -ENOMEM;
@@ -346,6 +352,7 @@ void hf_amqp_settle(struct hf_amqp_delivery *d, enum hf_amqp_outcome outcome, co
 		}
 		pn_delivery_update(d->pn, states[outcome]);
 		pn_delivery_settle(d->pn);
+		l->a->settled = true;
 		hf_list_del(&d->node);
 		if (pn_link_is_receiver(l->pn))
 			give_credit(l);

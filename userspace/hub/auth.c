@@ -4,6 +4,7 @@
 #include "core/clock.h"
 #include "core/util.h"
 #include <stdio.h>
+#include <strings.h>
 
 const char hub_token_of_nobody[] = "token names no registered identity";
 
@@ -52,10 +53,15 @@ static const struct hub_ident *signer_of(struct hub_model *m, const struct hf_sa
 	return NULL;
 }
 
+/* For the built-in endpoint alone: "sb://HOST/...", or "HOST/messages/events" as older samples sign it. */
 static bool is_event_hub(const struct hf_sas *sas)
 {
 	hf_autobuf struct hf_buf text = HF_BUF_INIT(4096);
+	static const char events[] = "/messages/events";
+	size_t n = sizeof events - 1;
 
+	if (strncasecmp(sas->path, events, n) == 0 && (sas->path[n] == '\0' || sas->path[n] == '/'))
+		return true;
 	return hf_uri_decode(sas->sr, &text) == 0 && !text.err && hf_span_starts(hf_buf_span(&text), "sb://");
 }
 

@@ -27,14 +27,6 @@ static void send_what_waits(struct hub_amqp_link *l)
 	}
 }
 
-static enum hub_amqp_verdict on_open(struct hub_amqp_link *l)
-{
-	if (!strchr(l->addr.ident, '/'))
-		return HUB_AMQP_ACCEPT;
-	hub_amqp_link_refuse(l, "amqp:not-allowed", "modules have no cloud-to-device messages");
-	return HUB_AMQP_ANSWERED;
-}
-
 static void on_close(struct hub_amqp_link *l)
 {
 	hub_c2d_release_all(l->conn->head->model, l->addr.ident, l);
@@ -73,5 +65,5 @@ void hub_amqp_on_c2d(void *arg, const char *device_id)
 
 const struct hub_amqp_kind hub_amqp_c2d = {
 	.name = "devicebound", .address = { "messages/devicebound" }, .we_send = true, .who = HUB_AMQP_IDENTITY,
-	.slot = HUB_AMQP_C2D, .open = on_open, .closed = on_close, .outcome = on_outcome, .credit_given = send_what_waits,
+	.slot = HUB_AMQP_C2D, .closed = on_close, .outcome = on_outcome, .credit_given = send_what_waits,
 };

@@ -205,7 +205,7 @@ static bool find_start(struct hub_amqp_link *l, struct reader *r)
 
 /* --- links ---------------------------------------------------------------------------------------------------------- */
 
-/* {entity}/ConsumerGroups/{group}/Partitions/{n}; the entity may have two words. */
+/* {entity}/ConsumerGroups/{group}/Partitions/{n} */
 static struct hf_span group_of(const struct hub_amqp_link *l)
 {
 	return l->addr.word[l->addr.n - 3];
@@ -267,14 +267,16 @@ bool hub_amqp_is_entity(const struct hub_model *m, struct hf_span name)
 
 static bool address_is_known(struct hub_amqp_link *l, struct reader *r)
 {
-	bool old_form = hub_amqp_addr_is(&l->addr, "messages/events/ConsumerGroups/*/Partitions/*");
+	char text[160];
 
-	if (!old_form && !hub_amqp_is_entity(l->conn->head->model, l->addr.word[0])) {
-		hub_amqp_link_refuse(l, "amqp:not-found", "the messaging entity could not be found");
+	if (!hub_amqp_is_entity(l->conn->head->model, l->addr.word[0])) {
+		snprintf(text, sizeof text, "The messaging entity '%.*s' could not be found", (int)hf_min(l->addr.word[0].len, (size_t)100),
+			 (const char *)l->addr.word[0].ptr);
+		hub_amqp_link_refuse(l, "amqp:not-found", text);
 		return false;
 	}
 	if (!read_partition(l, &r->partition)) {
-		hub_amqp_link_refuse(l, "com.microsoft:argument-out-of-range", "partitions are 0 to 3");
+		hub_amqp_link_refuse(l, "com.microsoft:argument-out-of-range", "The specified partition is invalid for an EventHub partition sender or receiver: they are 0 to 3");
 		return false;
 	}
 	return true;
@@ -305,6 +307,7 @@ static enum hub_amqp_verdict on_open(struct hub_amqp_link *l)
 		free(r);
 		return HUB_AMQP_ANSWERED;
 	}
+	hf_amqp_link_presettle(l->link);
 	l->arg = r;
 	hf_list_add_tail(&v->readers, &r->node);
 	return HUB_AMQP_ACCEPT;
@@ -322,7 +325,7 @@ static void on_closed(struct hub_amqp_link *l)
 /* No `outcome`: readers keep their place themselves, any verdict will do. */
 const struct hub_amqp_kind hub_amqp_event_readers = {
 	.name = "events",
-	.address = { "*/ConsumerGroups/*/Partitions/*", "messages/events/ConsumerGroups/*/Partitions/*" },
+	.address = { "*/ConsumerGroups/*/Partitions/*" },
 	.we_send = true,
 	.who = HUB_AMQP_SERVICE,
 	.open = on_open,

@@ -11,7 +11,7 @@
 static const struct hub_amqp_kind *const kinds[] = {
 	&hub_amqp_cbs_requests, &hub_amqp_cbs_replies,
 	&hub_amqp_c2d_send, &hub_amqp_feedback, &hub_amqp_file_notifications,
-	&hub_amqp_event_readers, &hub_amqp_mgmt_requests, &hub_amqp_mgmt_replies, &hub_amqp_redirect,
+	&hub_amqp_event_readers, &hub_amqp_mgmt_requests, &hub_amqp_mgmt_replies, &hub_amqp_redirect_readers, &hub_amqp_redirect_senders,
 	&hub_amqp_telemetry, &hub_amqp_c2d, &hub_amqp_inputs, &hub_amqp_twin_requests, &hub_amqp_twin_replies,
 	&hub_amqp_method_requests, &hub_amqp_method_responses,
 };

@@ -63,7 +63,7 @@ static void tell_partition(struct hub_model *m, struct hf_span name, struct hf_s
 	int64_t n;
 
 	if (hf_parse_i64(partition, 0, HUB_PARTITIONS - 1, &n) != 0) {
-		refuse(a, 400, "com.microsoft:argument-out-of-range", "partitions are 0 to 3");
+		refuse(a, 400, "com.microsoft:argument-out-of-range", "The specified partition is invalid for an EventHub partition sender or receiver: they are 0 to 3");
 		return;
 	}
 	hub_event_partition(m, (unsigned)n, &tail);
@@ -86,7 +86,7 @@ static void judge(struct hub_model *m, const struct hf_amqp_msg *msg, struct ans
 	if (!hf_span_is(text_property(msg, "operation"), "READ"))
 		refuse(a, 501, "amqp:not-implemented", "the operation is READ");
 	else if (!hub_amqp_is_entity(m, name))
-		refuse(a, 404, "amqp:not-found", "the messaging entity could not be found");
+		refuse(a, 404, "amqp:not-found", "The messaging entity of this name could not be found");
 	else if (hf_span_is(type, HUB_TYPE))
 		tell_hub(m, name, a);
 	else if (hf_span_is(type, PARTITION_TYPE))
@@ -140,8 +140,8 @@ static bool on_request(struct hub_amqp_link *l, struct hf_amqp_delivery *d, stru
 		reply.strings = partition_ids;
 		reply.n_strings = HUB_PARTITIONS;
 	}
-	hub_amqp_post(to, &reply);
 	hf_amqp_settle(d, HF_AMQP_ACCEPTED, NULL, NULL);
+	hub_amqp_post(to, &reply);
 	return true;
 }
 
@@ -166,18 +166,28 @@ static enum hub_amqp_verdict redirect(struct hub_amqp_link *l)
 {
 	const struct hub_model *m = l->conn->head->model;
 	struct hf_span entity = hub_model_short_name(m);
-	char address[HF_IDENT_MAX * 3];
+	hf_autobuf struct hf_buf address = HF_BUF_INIT(HUB_AMQP_MAX_ADDR * 2);
 
-	snprintf(address, sizeof address, "amqps://%s:5671/%.*s/$management", hub_model_host(m), (int)entity.len,
-		 (const char *)entity.ptr);
-	hf_amqp_link_redirect(l->link, hub_model_host(m), address);
+	hf_buf_printf(&address, "amqps://%s:5671/%.*s", hub_model_host(m), (int)entity.len, (const char *)entity.ptr);
+	for (unsigned i = 2; i < l->addr.n; i++)	/* what follows messages/events */
+		hf_buf_printf(&address, "/%.*s", (int)l->addr.word[i].len, (const char *)l->addr.word[i].ptr);
+	if (address.err)
+		hub_amqp_link_refuse(l, "amqp:internal-error", hf_strerror(address.err));
+	else
+		hf_amqp_link_redirect(l->link, hub_model_host(m), hf_buf_cstr(&address));
 	return HUB_AMQP_ANSWERED;
 }
 
-const struct hub_amqp_kind hub_amqp_redirect = {
+const struct hub_amqp_kind hub_amqp_redirect_readers = {
+	.name = "redirection",
+	.address = { "messages/events/$management", "messages/events/ConsumerGroups/*/Partitions/*" },
+	.we_send = true,
+	.who = HUB_AMQP_SERVICE,
+	.open = redirect,
+};
+const struct hub_amqp_kind hub_amqp_redirect_senders = {	/* JavaScript's event-hubs 2 attaches the sender first */
 	.name = "redirection",
 	.address = { "messages/events/$management" },
-	.we_send = true,
 	.who = HUB_AMQP_SERVICE,
 	.open = redirect,
 };
