@@ -7,7 +7,8 @@ import ssl
 
 import mqttwire
 import pytest
-from certtable import Table
+from certtable import Cert, Table, authority
+from cryptography.hazmat.primitives.asymmetric import rsa
 from labctl import HUB_NAME
 
 CHILD = "cdev"
@@ -76,6 +77,13 @@ def test_roots_change_with_a_reload(lab, table, tmp_path):
         reload(lab)
         lab.wait_status("the refusal", lambda _: "holds no usable CA certificate" in lab.log())
         assert accepted(lab.client, lab, good)
+        for n, pinned in enumerate((Cert("other-child", table.root), Cert("signed by itself", ca=None),
+                                    authority("weak", key=rsa.generate_private_key(65537, 1024)))):
+            with open(table.roots_file, "wb") as f:		# it could vouch for anybody
+                f.write(table.root.pem() + pinned.pem())
+            reload(lab)
+            lab.wait_status("the refusal", lambda _: lab.log().count("cannot vouch for clients") == n + 1)
+            assert accepted(lab.client, lab, good)
         with open(table.roots_file, "wb") as f:
             f.write(table.short_root.pem())
         reload(lab)

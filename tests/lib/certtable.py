@@ -58,19 +58,18 @@ def authority(name, issuer=None, length=None, **kw):
     return Cert(name, issuer, ca=(True, length), **kw)
 
 
-def version_1(folder, name, issuer):
-    """As old tools make them: no version, no extensions."""
-    path = lambda what: os.path.join(folder, f"v1.{what}")
+def by_openssl(folder, name, issuer, *options):
+    """Signed by the command; without options as old tools make them: version 1, no extensions."""
+    path = lambda what: os.path.join(folder, f"by-openssl.{what}")
     c = Cert(name, issuer)
     for what, data in (("key", key_pem(c.key)), ("ca", issuer.pem()), ("cakey", key_pem(issuer.key))):
         with open(path(what), "wb") as f:
             f.write(data)
     subprocess.run(["openssl", "req", "-new", "-key", path("key"), "-subj", f"/CN={name}", "-out", path("csr")], check=True)
     subprocess.run(["openssl", "x509", "-req", "-in", path("csr"), "-CA", path("ca"), "-CAkey", path("cakey"), "-days", "30",
-                    "-set_serial", "77", "-out", path("pem")], check=True, capture_output=True)
+                    "-set_serial", "77", "-out", path("pem"), *options], check=True, capture_output=True)
     with open(path("pem"), "rb") as f:
         c.cert = x509.load_pem_x509_certificate(f.read())
-    assert c.cert.version == x509.Version.v1
     return c
 
 
@@ -94,6 +93,10 @@ class Table:
         self.roots_file = os.path.join(folder, "roots.pem")
         with open(self.roots_file, "wb") as f:
             f.write(self.root.pem() + self.short_root.pem())
+            # Two of one name, as after a renewal: only the second one allows CAs below it.
+            self.twins = authority("twin root", length=0), authority("twin root")
+            self.rsa_root = authority("RSA root", key=rsa.generate_private_key(65537, 2048))
+            f.write(b"".join(c.pem() for c in (*self.twins, self.rsa_root)))
 
     def leaf(self, issuer, subject=None, **kw):
         return Cert(self.name if subject is None else subject, issuer, **kw)
@@ -118,6 +121,9 @@ class Table:
         yield "RSA 2048", [leaf(root, key=rsa.generate_private_key(65537, 2048))]
         yield "SHA-384", [leaf(root, digest=hashes.SHA384())]
         yield "a root that allows no CA below it, none there", [leaf(self.short_root)]
+        yield "the first of two roots of one name", [leaf(self.twins[0])]
+        yield "the second of two roots of one name", [leaf(self.twins[1])]
+        yield "an intermediate below the one of two roots that allows it", [leaf(i := authority("below", self.twins[1])), i]
 
     def bad(self):
         root, leaf = self.root, self.leaf
@@ -126,7 +132,8 @@ class Table:
         yield "issued by another child's leaf", [leaf(other), other]
         no_extension = Cert("other-child", root, ca=None)
         yield "issued by a leaf without basicConstraints", [leaf(no_extension), no_extension]
-        v1 = version_1(self.folder, "version 1", root)
+        v1 = by_openssl(self.folder, "version 1", root)
+        assert v1.cert.version == x509.Version.v1
         yield "issued by a version 1 certificate", [leaf(v1), v1]
         no_sign = authority("no keyCertSign", root, key_usage=usage(sign=False))
         yield "an intermediate without keyCertSign", [leaf(no_sign), no_sign]
@@ -134,6 +141,9 @@ class Table:
         yield "a chain longer than the path length", [leaf(deeper), deeper, one]
         below = authority("below the short root", self.short_root)
         yield "a chain longer than the root allows", [leaf(below), below]
+        below_twin = authority("below", self.twins[0])
+        yield "an intermediate below the one of two roots that allows none", [leaf(below_twin), below_twin]
+        yield "signed with RSA-PSS and SHA-1", [by_openssl(self.folder, self.name, self.rsa_root, "-sha1", "-sigopt", "rsa_padding_mode:pss")]
         yield "an unknown root", [leaf(authority("stranger"))]
         stranger = authority("stranger")
         strange = authority("strange intermediate", stranger)

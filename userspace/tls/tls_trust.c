@@ -22,7 +22,6 @@
 enum { PRESENTED_MAX = 9, PATH_MAX_CERTS = 6, CA_FILE_MAX = 4 * 1024 * 1024, RSA_MIN_BITS = 2048, EC_MIN_BITS = 256 };
 
 struct hf_trust {
-	struct hf_buf pem;
 	WOLFSSL_X509 **roots;
 	unsigned n_roots;
 };
@@ -67,86 +66,9 @@ void hf_trust_global_init(void)
 	wc_SetTimeCb(library_time);
 }
 
-/* --- roots ------------------------------------------------------------------------------------------------ */
-
-static WOLFSSL_CERT_MANAGER *manager_of(const struct hf_trust *t)
-{
-	WOLFSSL_CERT_MANAGER *cm = wolfSSL_CertManagerNew();
-
-	if (cm && wolfSSL_CertManagerLoadCABuffer(cm, hf_buf_span(&t->pem).ptr, (long)hf_buf_len(&t->pem),
-						  WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS) {
-		wolfSSL_CertManagerFree(cm);
-		cm = NULL;
-	}
-	return cm;
-}
-
-/* The roots once more, to be looked at. */
-static int read_roots(struct hf_trust *t)
-{
-	WOLFSSL_BIO *bio = wolfSSL_BIO_new_mem_buf(hf_buf_span(&t->pem).ptr, (int)hf_buf_len(&t->pem));
-	WOLFSSL_X509 *x;
-	int r = bio ? 0 : -ENOMEM;
-
-	while (r == 0 && (x = wolfSSL_PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
-		WOLFSSL_X509 **more = realloc(t->roots, (t->n_roots + 1) * sizeof(WOLFSSL_X509 *));
-
-		if (!more) {
-			wolfSSL_X509_free(x);
-			r = -ENOMEM;
-			break;
-		}
-		t->roots = more;
-		t->roots[t->n_roots++] = x;
-	}
-	wolfSSL_BIO_free(bio);
-	return r;
-}
-
-int hf_trust_create(const char *ca_pem_file, struct hf_trust **ret_trust)
-{
-	struct hf_trust *t = calloc(1, sizeof *t);
-	WOLFSSL_CERT_MANAGER *cm;
-	int r;
-
-	if (!t)
-		return -ENOMEM;
-	t->pem = HF_BUF_INIT(CA_FILE_MAX);
-	r = hf_read_file(ca_pem_file, CA_FILE_MAX, &t->pem);
-	if (r < 0) {
-		hf_log(HF_LOG_ERR, "tls.file", "%s: CA certificates of clients: %s", ca_pem_file, hf_strerror(r));
-	} else {
-		cm = manager_of(t);
-		if (cm)
-			wolfSSL_CertManagerFree(cm);
-		r = cm ? read_roots(t) : HF_ETLS;
-		if (r < 0 || t->n_roots == 0)
-			r = HF_ETLS;
-		if (r < 0)
-			hf_log(HF_LOG_ERR, "tls.file", "%s: holds no usable CA certificate in PEM form", ca_pem_file);
-		wolfSSL_ERR_clear_error();
-	}
-	if (r < 0)
-		hf_trust_destroy(&t);
-	else
-		*ret_trust = t;
-	return r;
-}
-
-void hf_trust_destroy(struct hf_trust **pt)
-{
-	struct hf_trust *t = hf_take(*pt);
-
-	if (!t)
-		return;
-	for (unsigned i = 0; i < t->n_roots; i++)
-		wolfSSL_X509_free(t->roots[i]);
-	free(t->roots);
-	hf_buf_fini(&t->pem);
-	free(t);
-}
-
 /* --- one certificate -------------------------------------------------------------------------------------- */
+
+static const char no_root[] = "the chain builds to no trusted root";
 
 struct cert {
 	const unsigned char *der;
@@ -158,10 +80,10 @@ static bool is_signed_strongly(WOLFSSL_X509 *x)
 {
 	switch (wolfSSL_X509_get_signature_type(x)) {
 	case CTC_SHA256wRSA: case CTC_SHA384wRSA: case CTC_SHA512wRSA: case CTC_SHA256wECDSA: case CTC_SHA384wECDSA:
-	case CTC_SHA512wECDSA: case CTC_ED25519: case CTC_ED448: case CTC_RSASSAPSS:
+	case CTC_SHA512wECDSA: case CTC_ED25519: case CTC_ED448:
 		return true;
 	default:
-		return false;	/* MD5, SHA-1, and what nobody named here */
+		return false;	/* MD5, SHA-1, RSA-PSS (its hash cannot be told here), and what nobody named */
 	}
 }
 
@@ -222,6 +144,103 @@ static const char *weak_or_stale(WOLFSSL_X509 *x, int64_t now_s, int64_t *until_
 	return NULL;
 }
 
+/* --- the roots -------------------------------------------------------------------------------------------- */
+
+static WOLFSSL_CERT_MANAGER *manager_of(WOLFSSL_X509 *root)
+{
+	WOLFSSL_CERT_MANAGER *cm = wolfSSL_CertManagerNew();
+	int len = 0;
+	const unsigned char *der = wolfSSL_X509_get_der(root, &len);
+
+	if (cm && (!der || wolfSSL_CertManagerLoadCABuffer(cm, der, len, WOLFSSL_FILETYPE_ASN1) != WOLFSSL_SUCCESS)) {
+		wolfSSL_CertManagerFree(cm);
+		cm = NULL;
+	}
+	return cm;
+}
+
+static int read_roots(struct hf_trust *t, struct hf_span pem)
+{
+	WOLFSSL_BIO *bio = wolfSSL_BIO_new_mem_buf(pem.ptr, (int)pem.len);
+	WOLFSSL_X509 *x;
+	int r = bio ? 0 : -ENOMEM;
+
+	while (r == 0 && (x = wolfSSL_PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
+		WOLFSSL_X509 **more = realloc(t->roots, (t->n_roots + 1) * sizeof(WOLFSSL_X509 *));
+
+		if (!more) {
+			wolfSSL_X509_free(x);
+			r = -ENOMEM;
+			break;
+		}
+		t->roots = more;
+		t->roots[t->n_roots++] = x;
+	}
+	wolfSSL_BIO_free(bio);
+	return r;
+}
+
+/* All of them must be able to vouch for others: a bundle that names a child's own certificate is a mistake by which that child
+ * could vouch for anybody. */
+static bool roots_may_sign(const struct hf_trust *t, const char *file)
+{
+	for (unsigned i = 0; i < t->n_roots; i++) {
+		WOLFSSL_X509 *x = t->roots[i];
+		const char *why = issuer_refused(x, 0) ? "it is no CA certificate, or may not sign certificates"
+				: !has_strong_key(x) ? "its key is too weak" : NULL;
+		char *name = why ? wolfSSL_X509_NAME_oneline(wolfSSL_X509_get_subject_name(x), NULL, 0) : NULL;
+
+		if (why)
+			hf_log(HF_LOG_ERR, "tls.file", "%s: certificate %u (%.200s) cannot vouch for clients: %s; remove it", file, i + 1,
+			       name ? name : "unnamed", why);
+		if (name)
+			XFREE(name, NULL, DYNAMIC_TYPE_OPENSSL);
+		if (why)
+			return false;
+	}
+	return true;
+}
+
+int hf_trust_create(const char *ca_pem_file, struct hf_trust **ret_trust)
+{
+	hf_autobuf struct hf_buf pem = HF_BUF_INIT(CA_FILE_MAX);
+	struct hf_trust *t = calloc(1, sizeof *t);
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	r = hf_read_file(ca_pem_file, CA_FILE_MAX, &pem);
+	if (r < 0) {
+		hf_log(HF_LOG_ERR, "tls.file", "%s: CA certificates of clients: %s", ca_pem_file, hf_strerror(r));
+	} else {
+		r = read_roots(t, hf_buf_span(&pem));
+		if (r == 0 && t->n_roots == 0)
+			r = HF_ETLS;
+		if (r < 0)
+			hf_log(HF_LOG_ERR, "tls.file", "%s: holds no usable CA certificate in PEM form", ca_pem_file);
+		else if (!roots_may_sign(t, ca_pem_file))
+			r = HF_ETLS;
+		wolfSSL_ERR_clear_error();
+	}
+	if (r < 0)
+		hf_trust_destroy(&t);
+	else
+		*ret_trust = t;
+	return r;
+}
+
+void hf_trust_destroy(struct hf_trust **pt)
+{
+	struct hf_trust *t = hf_take(*pt);
+
+	if (!t)
+		return;
+	for (unsigned i = 0; i < t->n_roots; i++)
+		wolfSSL_X509_free(t->roots[i]);
+	free(t->roots);
+	free(t);
+}
+
 /* --- the path --------------------------------------------------------------------------------------------- */
 
 static bool verifies(WOLFSSL_CERT_MANAGER *cm, const struct cert *c)
@@ -266,34 +285,30 @@ static bool is_root(const struct hf_trust *t, const struct cert *c)
 	return false;
 }
 
-/* May a root of the certificate's issuer stand above so many CA certificates? */
-static bool root_allows(const struct hf_trust *t, const struct cert *c, int below)
+static bool is_issuer(WOLFSSL_X509 *root, const struct cert *c)
 {
-	WOLFSSL_X509_NAME *issuer = wolfSSL_X509_get_issuer_name(c->x);
-
-	for (unsigned i = 0; i < t->n_roots; i++)
-		if (wolfSSL_X509_NAME_cmp(wolfSSL_X509_get_subject_name(t->roots[i]), issuer) == 0 &&
-		    path_length(t->roots[i]) >= below)
-			return true;
-	return false;
+	return wolfSSL_X509_NAME_cmp(wolfSSL_X509_get_subject_name(root), wolfSSL_X509_get_issuer_name(c->x)) == 0;
 }
 
-static const char *judge_path(const struct hf_trust *t, WOLFSSL_CERT_MANAGER *cm, const struct cert *certs, const unsigned *path, unsigned len,
-			      int64_t now_s, int64_t *until_s)
+static const char *judge_path(const struct hf_trust *t, WOLFSSL_X509 *root, WOLFSSL_CERT_MANAGER *cm, const struct cert *certs,
+			      const unsigned *path, unsigned len, int64_t now_s, int64_t *until_s)
 {
 	unsigned top = len;
 
 	/* The root may have been presented with the rest, and what is above it in another hierarchy: the path begins with
-	 * what the roots verify. */
+	 * what the root verifies. */
 	while (top > 1 && (is_root(t, &certs[path[top - 1]]) || !verifies(cm, &certs[path[top - 1]])))
 		top--;
-	if (!root_allows(t, &certs[path[top - 1]], (int)top - 1))
-		return verifies(cm, &certs[path[top - 1]]) ? "the chain is longer than its root allows"
-							   : "the chain builds to no trusted root";
+	if (!is_issuer(root, &certs[path[top - 1]]))
+		return no_root;
+	if (path_length(root) < (int)top - 1)
+		return "the chain is longer than its root allows";
 	for (unsigned i = top; i-- > 0;) {
 		const struct cert *c = &certs[path[i]];
-		const char *why = verifies(cm, c) ? weak_or_stale(c->x, now_s, until_s) : "the chain builds to no trusted root";
+		const char *why = weak_or_stale(c->x, now_s, until_s);
 
+		if (!why && !verifies(cm, c))
+			why = no_root;
 		if (!why)
 			why = i ? issuer_refused(c->x, (int)i - 1) : leaf_refused(c->x);
 		if (why)
@@ -304,16 +319,29 @@ static const char *judge_path(const struct hf_trust *t, WOLFSSL_CERT_MANAGER *cm
 	return NULL;
 }
 
+/* Each root on its own: of two with one name, the limits of the one that signed count. */
 static const char *judge(const struct hf_trust *t, const struct cert *certs, unsigned n, int64_t now_s, int64_t *until_s)
 {
-	WOLFSSL_CERT_MANAGER *cm = manager_of(t);
-	unsigned path[PATH_MAX_CERTS];
-	const char *why;
+	unsigned path[PATH_MAX_CERTS], len = find_path(certs, n, path);
+	const char *why = no_root;
 
-	if (!cm)
-		return "no memory for the chain";
-	why = judge_path(t, cm, certs, path, find_path(certs, n, path), now_s, until_s);
-	wolfSSL_CertManagerFree(cm);
+	for (unsigned i = 0; i < t->n_roots; i++) {
+		WOLFSSL_CERT_MANAGER *cm;
+		const char *here;
+		bool related = false;
+
+		for (unsigned k = 0; k < len && !related; k++)
+			related = is_issuer(t->roots[i], &certs[path[k]]);
+		if (!related)
+			continue;
+		*until_s = INT64_MAX;
+		cm = manager_of(t->roots[i]);
+		here = cm ? judge_path(t, t->roots[i], cm, certs, path, len, now_s, until_s) : "no memory for the chain";
+		wolfSSL_CertManagerFree(cm);
+		if (!here)
+			return NULL;
+		why = here == no_root ? why : here;
+	}
 	return why;
 }
 
