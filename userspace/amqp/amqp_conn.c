@@ -170,6 +170,37 @@ static bool found_close(struct hf_amqp *a, struct hf_span in)
 	return false;
 }
 
+static void feed(struct hf_amqp *a, struct hf_span in)
+{
+	while (in.len && !a->dead) {
+		pn_rwbytes_t room = pn_connection_driver_read_buffer(&a->driver);
+		size_t n = hf_min(room.size, in.len);
+
+		if (n == 0)
+			return;		/* proton wants no more: the end is on its way */
+		memcpy(room.start, in.ptr, n);
+		pn_connection_driver_read_done(&a->driver, n);
+		in = hf_span_skip(in, n);
+		if (in.len)
+			pump(a);
+	}
+}
+
+/* Frames up to the peer's open are gathered: its limit for frames is changed before proton sees it. */
+static void feed_opening(struct hf_amqp *a, struct hf_span in, bool end)
+{
+	hf_buf_put_span(&a->opening, in);
+	if (a->opening.err) {
+		end_with(a, "no memory for a frame");
+		return;
+	}
+	if (!end)
+		return;
+	hf_amqp_lower_max_frame((uint8_t *)hf_buf_span(&a->opening).ptr, hf_buf_len(&a->opening));
+	feed(a, hf_buf_span(&a->opening));
+	hf_buf_wipe(&a->opening);	/* it may have held a password */
+}
+
 /* Proton gets one frame at a time, so that what was read of the frame belongs to the events it causes. A peer that does
  * not read what it caused is not read from either. */
 static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
@@ -183,13 +214,17 @@ static void on_data(void *arg, struct hf_conn *c, struct hf_span in)
 
 		if (room.size == 0)
 			break;		/* proton wants no more: the end is on its way */
+		if (a->frames.got == 0)
+			a->gathers = a->frames.started && !a->frames.opened;
 		n = hf_amqp_frame_take(&a->frames, hf_span(in.ptr, hf_min(room.size, in.len)), frame);
 		if (frame->error) {
 			end_with(a, frame->error);
 			return;
 		}
-		memcpy(room.start, in.ptr, n);
-		pn_connection_driver_read_done(&a->driver, n);
+		if (a->gathers)
+			feed_opening(a, hf_span(in.ptr, n), frame->end);
+		else
+			feed(a, hf_span(in.ptr, n));
 		in = hf_span_skip(in, n);
 		if (frame->end || n == room.size)
 			pump(a);
@@ -232,6 +267,7 @@ static void on_closed(void *arg, struct hf_conn *c, int err, const char *detail)
 	hf_amqp_codec_destroy(&a->codec);
 	hf_buf_fini(&a->encoded);
 	hf_buf_wipe(&a->out_frame);
+	hf_buf_wipe(&a->opening);
 	free(a);
 }
 
@@ -260,6 +296,7 @@ int hf_amqp_create(struct hf_conn *conn, const struct hf_amqp_cfg *cfg, const st
 	a->max_links = cfg->max_links;
 	a->encoded = HF_BUF_INIT(2u << 20);
 	a->out_frame = HF_BUF_INIT(4u << 20);
+	a->opening = HF_BUF_INIT(HF_AMQP_MAX_FRAME);
 	hf_list_init(&a->links);
 	hf_task_init(&a->pump, on_pump, a);
 	pn_transport_set_server(a->driver.transport);

@@ -4,14 +4,8 @@
 #include "amqp/amqp_int.h"
 #include "core/util.h"
 
-#define PROTOCOL_HEADER 0x414d5150u	/* "AMQP": eight bytes that are no frame */
 #define BATCH_FORMAT 0x80013700u
 enum { OPEN = 0x10, BEGIN, ATTACH, FLOW, TRANSFER, DISPOSITION, DETACH, END, CLOSE };
-
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 /* --- fields of a performative --------------------------------------------------------------------------------------- */
 
@@ -182,7 +176,7 @@ static const char *judge(struct hf_amqp_frames *f, struct hf_amqp_frame *frame)
 	const char *error;
 	uint64_t code;
 
-	if (be32(f->head) == PROTOCOL_HEADER)
+	if (hf_amqp_be32(f->head) == HF_AMQP_HEADER)
 		return NULL;
 	if (f->head[5] == 1) {			/* each mechanism is one step; proton leaks what a second init says */
 		error = f->had_sasl ? "more than one SASL frame" : NULL;
@@ -226,6 +220,24 @@ static const char *judge(struct hf_amqp_frames *f, struct hf_amqp_frame *frame)
 	}
 }
 
+void hf_amqp_lower_max_frame(uint8_t *frame, size_t len)
+{
+	size_t offset = len > 8 ? frame[4] * 4u : 0;
+	struct fields fields = { 0 };
+	uint64_t code = 0;
+	uint8_t *p;
+
+	if (offset < 8 || offset >= len || frame[5] != 0 ||
+	    read_performative(hf_span(frame + offset, len - offset), len - offset, &code, &fields) || code != OPEN || fields.n < 3)
+		return;
+	skip_fields(&fields, 2);		/* container-id, hostname */
+	if (fields.c.err || fields.c.in.len < 5 || fields.c.in.ptr[0] != 0x70)
+		return;				/* no limit, or one that fits into a byte */
+	p = frame + (fields.c.in.ptr + 1 - frame);
+	if (hf_amqp_be32(p) >= HF_AMQP_MIN_FRAME + HF_AMQP_FULL_ROOM)
+		hf_amqp_put_be32(p, hf_amqp_be32(p) - HF_AMQP_FULL_ROOM);
+}
+
 size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf_amqp_frame *ret_frame)
 {
 	size_t n = hf_min(in.len, (f->size ? f->size : 4) - (size_t)f->got);
@@ -235,8 +247,8 @@ size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf
 		memcpy(f->head + f->got, in.ptr, hf_min(n, sizeof f->head - f->got));
 	f->got += (uint32_t)n;
 	if (f->size == 0 && f->got == 4) {
-		f->size = be32(f->head);
-		if (f->size == PROTOCOL_HEADER)
+		f->size = hf_amqp_be32(f->head);
+		if (f->size == HF_AMQP_HEADER)
 			f->size = 8;
 		else if (f->started && (f->size < 8 || f->size > HF_AMQP_MAX_FRAME))
 			ret_frame->error = "the size of a frame is out of bounds";

@@ -6,29 +6,17 @@
 
 #include <holdfast/err.h>
 
-#define PROTOCOL_HEADER 0x414d5150u	/* "AMQP" */
 #define PERFORMATIVES 0x10
 
 /* Fields of open, begin, attach, flow, transfer, disposition, detach, end, close (part 2, section 2.7). */
 static const uint8_t n_fields[] = { 10, 8, 14, 11, 11, 6, 3, 1, 1 };
 enum { BEGIN = 1, HANDLE_MAX = 4 };
 
-static uint32_t be32(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put_be32(uint8_t *p, uint32_t u)
-{
-	for (unsigned i = 0; i < 4; i++)
-		p[i] = (uint8_t)(u >> (24 - 8 * i));
-}
-
-/* Where the list of a frame ends and what it lacks. False: nothing, or not a frame that is written anew. */
 struct list {
 	size_t at, body, end;		/* constructor, first field, behind the last */
 	unsigned code, n;		/* index in n_fields, fields that are there */
 };
+/* The list of a frame's performative. False: it lacks nothing, or the frame is to go as it is. */
 static bool find_list(struct hf_span f, uint32_t max_frame, struct list *l)
 {
 	size_t at = f.len > 8 ? f.ptr[4] * 4u : 0, size;
@@ -47,15 +35,18 @@ static bool find_list(struct hf_span f, uint32_t max_frame, struct list *l)
 		l->body = at + 6;
 		l->end = at + 5 + p[4];
 	} else if (p[3] == 0xd0 && f.len - at >= 12) {
-		size = be32(p + 4);
-		l->n = be32(p + 8);
+		size = hf_amqp_be32(p + 4);
+		l->n = hf_amqp_be32(p + 8);
 		l->body = at + 12;
 		l->end = at + 8 + size;
 	} else {
 		return false;
 	}
-	/* A frame that would outgrow the peer's limit goes as it is. */
-	return l->body <= l->end && l->end <= f.len && l->n < n_fields[l->code] && f.len + 32 <= max_frame;
+	if (l->body > l->end || l->end > f.len || l->n >= n_fields[l->code])
+		return false;
+	/* Proton keeps to a limit that leaves room (hf_amqp_lower_max_frame), unless the peer's is about the minimum: a frame
+	 * that would outgrow that one goes as it is. */
+	return max_frame >= HF_AMQP_MIN_FRAME + HF_AMQP_FULL_ROOM || f.len + HF_AMQP_FULL_ROOM <= max_frame;
 }
 
 static void write_full(struct hf_conn *conn, struct hf_span f, const struct list *l)
@@ -66,16 +57,16 @@ static void write_full(struct hf_conn *conn, struct hf_span f, const struct list
 	for (unsigned i = l->n; i < n_fields[l->code]; i++) {
 		if (l->code == BEGIN && i == HANDLE_MAX) {
 			tail[n_tail++] = 0x70;
-			put_be32(tail + n_tail, UINT32_MAX);	/* its default */
+			hf_amqp_put_be32(tail + n_tail, UINT32_MAX);	/* its default */
 			n_tail += 4;
 		} else {
 			tail[n_tail++] = 0x40;
 		}
 	}
 	head[0] = 0xd0;
-	put_be32(head + 1, (uint32_t)(4 + fields + n_tail));
-	put_be32(head + 5, n_fields[l->code]);
-	put_be32(size, (uint32_t)(l->at + 9 + fields + n_tail + (f.len - l->end)));
+	hf_amqp_put_be32(head + 1, (uint32_t)(4 + fields + n_tail));
+	hf_amqp_put_be32(head + 5, n_fields[l->code]);
+	hf_amqp_put_be32(size, (uint32_t)(l->at + 9 + fields + n_tail + (f.len - l->end)));
 	hf_conn_write(conn, hf_span(size, sizeof size));
 	hf_conn_write(conn, hf_span(f.ptr + 4, l->at - 4));
 	hf_conn_write(conn, hf_span(head, sizeof head));
@@ -87,9 +78,9 @@ static void write_full(struct hf_conn *conn, struct hf_span f, const struct list
 /* Bytes of the unit at the start of `in`: the protocol header or a frame; 0: not to be seen yet. */
 static size_t unit_size(struct hf_span in)
 {
-	uint32_t size = in.len >= 4 ? be32(in.ptr) : 0;
+	uint32_t size = in.len >= 4 ? hf_amqp_be32(in.ptr) : 0;
 
-	return size == PROTOCOL_HEADER ? 8 : size;
+	return size == HF_AMQP_HEADER ? 8 : size;
 }
 
 static void write_unit(struct hf_amqp *a, struct hf_span f)
@@ -97,7 +88,7 @@ static void write_unit(struct hf_amqp *a, struct hf_span f)
 	uint32_t max = pn_transport_get_remote_max_frame(a->driver.transport);
 	struct list l;
 
-	if (be32(f.ptr) != PROTOCOL_HEADER && find_list(f, max ? max : UINT32_MAX, &l))
+	if (hf_amqp_be32(f.ptr) != HF_AMQP_HEADER && find_list(f, max ? max : UINT32_MAX, &l))
 		write_full(a->conn, f, &l);
 	else
 		hf_conn_write(a->conn, f);

@@ -7,9 +7,22 @@
 #include <proton/connection_driver.h>
 #include <proton/engine.h>
 
+static inline uint32_t hf_amqp_be32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+static inline void hf_amqp_put_be32(uint8_t *p, uint32_t u)
+{
+	for (unsigned i = 0; i < 4; i++)
+		p[i] = (uint8_t)(u >> (24 - 8 * i));
+}
+
 /* Follows the frame borders of the input, so that proton gets one frame at a time. Reads the one field of a transfer that
  * proton does not tell, the message format, and finds frames that proton must not see. */
+#define HF_AMQP_HEADER 0x414d5150u	/* "AMQP": eight bytes that are no frame */
 #define HF_AMQP_MAX_FRAME 65536u
+#define HF_AMQP_MIN_FRAME 512u
+#define HF_AMQP_FULL_ROOM 64u	/* what hf_amqp_write_full may add to a frame */
 struct hf_amqp_frames {
 	uint8_t head[512];		/* start of the frame under way */
 	uint32_t got, size;		/* bytes of it; size 0 = not known yet */
@@ -29,6 +42,7 @@ struct hf_amqp {
 	pn_connection_driver_t driver;
 	struct hf_amqp_codec *codec;
 	struct hf_buf encoded;
+	struct hf_buf opening;		/* frame of the peer, up to its open */
 	struct hf_buf out_frame;	/* start of a frame of ours that proton has not handed over whole */
 	struct hf_task pump;		/* events and output after calls of the owner */
 	struct hf_list links;
@@ -38,6 +52,7 @@ struct hf_amqp {
 	uint64_t close_at_ms;		/* set: our close waits for the peer's */
 	bool pumping, dead, sasl_refused;
 	struct hf_amqp_frame frame;	/* the one just read */
+	bool gathers;			/* the frame under way goes to `opening` */
 	bool deaf;			/* nothing more is read */
 	bool resuming;			/* some link has `resume` */
 	bool choked;			/* some link has `choked` */
@@ -75,6 +90,8 @@ struct hf_amqp_post {
 /* amqp_sasl.c: offers MSSBCBS, PLAIN, ANONYMOUS, EXTERNAL on the connection's transport. */
 void hf_amqp_sasl_init(struct hf_amqp *a);
 /* amqp_frame.c */
+/* A whole frame of the peer: if it is an open with a limit for frames, proton is to see a limit that leaves room. */
+void hf_amqp_lower_max_frame(uint8_t *frame, size_t len);
 void hf_amqp_skip_value(struct hf_cur *c);	/* one encoded value, with its descriptors */
 /* amqp_frame.c: how many bytes of `in` belong to the frame under way. */
 size_t hf_amqp_frame_take(struct hf_amqp_frames *f, struct hf_span in, struct hf_amqp_frame *ret_frame);
