@@ -14,6 +14,8 @@ import mqttwire
 import pytest
 from labctl import GW_LAN_IP, GW_NAME, wait_for
 
+pytestmark = pytest.mark.accept
+
 MAX_CONNECTIONS, HANDSHAKE_MS, TRIES = 12, 1500, 5
 LAB = {"children": MAX_CONNECTIONS + 4, "build": "asan",
        "conf": {"limits.connections": MAX_CONNECTIONS, "limits.per_address": MAX_CONNECTIONS,

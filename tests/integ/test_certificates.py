@@ -11,6 +11,8 @@ from certtable import Cert, Table, authority
 from cryptography.hazmat.primitives.asymmetric import rsa
 from labctl import HUB_NAME
 
+pytestmark = pytest.mark.accept
+
 CHILD = "cdev"
 
 

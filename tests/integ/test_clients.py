@@ -8,9 +8,11 @@ import sys
 
 import judge
 import mqttwire
+import pytest
 from labctl import GW_LAN_IP, GW_NAME, HUB_NAME
 
 LAB = {"children": 4}
+pytestmark = pytest.mark.accept
 
 PAHO = """
 import json, ssl, sys, paho.mqtt.client as mqtt

@@ -11,7 +11,7 @@ CHILDREN, WINDOW, UPSTREAM_WINDOW = 100, 4, 64
 ROUNDS = 10 if LONG else 3
 # A hub that is killed again and again lets the back-off grow; the rounds need not wait a minute each.
 LAB = {"children": CHILDREN, "conf": {"upstream.backoff_max_secs": 4}}
-pytestmark = pytest.mark.timeout(1500 if LONG else 240)
+pytestmark = [pytest.mark.timeout(1500 if LONG else 240), pytest.mark.accept]
 
 
 def rounds(lab, pub, count):

@@ -12,6 +12,8 @@ import mqttwire
 from labctl import HUB_NAME
 from labkit.identity import derive_key, sas_token
 
+pytestmark = pytest.mark.accept
+
 LAB = {"children": 5, "modules": 1, "master_key": base64.b64encode(b"known to the test, 32 bytes long").decode()}
 EXPIRED = 1_700_000_000
 

@@ -7,7 +7,7 @@ import judge
 import pytest
 from labctl import REPO, LabFailed
 
-pytestmark = pytest.mark.sdk
+pytestmark = [pytest.mark.sdk, pytest.mark.accept]
 LAB = {"children": 4, "modules": 1}
 SDK = os.path.join(REPO, "tests", "sdk")
 

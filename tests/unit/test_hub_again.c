@@ -213,6 +213,23 @@ static void test_nobody_is_told_what_is_not_stored(void **state)
 	assert_int_equal(hub_c2d_receive(w->m, "d2", w, 0, &msg), 0);
 }
 
+/* The events of a turn are lost, its twins are not: nothing of these is kept back. */
+static void test_stored_twins_are_told_when_events_fail(void **state)
+{
+	struct world *w = *state;
+	struct told told = { 0 };
+
+	hub_on_desired(w->m, on_desired, &told);
+	world_put(w, "d", NULL, "{}");
+	world_commit(w);
+	world_twin(w, "d", "{'properties':{'desired':{'a':1}}}");
+	w->m->turn_err = HF_EFULL;
+	hub_commit_wait(w->m, &w->wait, world_committed, w);
+	hf_loop_run(w->loop);
+	assert_int_equal(w->err, HF_EFULL);
+	assert_int_equal(told.desired, 1);
+}
+
 static void set_format(struct world *w, const uint8_t *format)
 {
 	struct hf_txn *txn;
@@ -542,6 +559,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_methods_fall_back_to_the_older_client, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_cut_off_device_leaves_no_switch, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_a_job_passes_over_the_next_of_that_id, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_stored_twins_are_told_when_events_fail, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_is_told_what_is_not_stored, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_ids_of_an_older_version, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_format_of_the_databases, world_setup, world_teardown),

@@ -374,7 +374,8 @@ static void forget_late(struct hub_model *m)
 			hf_map_remove(m->late_twins, id);
 }
 
-static int commit(struct hub_model *m)
+/* ret_stored: the changes of identities and twins are, whatever became of the events. */
+static int commit(struct hub_model *m, bool *ret_stored)
 {
 	static struct hf_log_limit limit;
 	int r = write_dirty(m), e;
@@ -390,6 +391,7 @@ static int commit(struct hub_model *m)
 	} else {
 		set_aside(m, r);
 	}
+	*ret_stored = r == 0;
 	hub_jobs_written(m->jobs, r);
 	e = hub_event_flush(m);
 	if (m->turn_err && !e)
@@ -459,13 +461,14 @@ static void turn_end(void *arg)
 {
 	struct hub_model *m = arg;
 	struct hf_list waits, notes, earlier;
+	bool stored;
 	int r;
 
 	m->armed = false;
-	r = commit(m);
+	r = commit(m, &stored);
 	splice(&m->notes, &notes);
 	splice(&m->waits, &waits);
-	if (r == 0) {
+	if (stored) {
 		release_held(m, &earlier);
 		tell_notes(m, &earlier);
 		tell_notes(m, &notes);
@@ -602,6 +605,7 @@ static int load_created(struct hub_model *m)
 
 static int load(struct hub_model *m, const struct hub_model_cfg *cfg)
 {
+	bool stored;
 	int r = check_format(m);
 
 	if (r == 0)
@@ -628,7 +632,7 @@ static int load(struct hub_model *m, const struct hub_model_cfg *cfg)
 		r = hub_transfers_load(m->transfers);
 	if (r == 0)
 		r = hub_counters_load(m);
-	return r == 0 ? commit(m) : r;
+	return r == 0 ? commit(m, &stored) : r;
 }
 
 int hub_model_open(struct hf_loop *loop, const struct hub_model_cfg *cfg, struct hub_model **ret_m)

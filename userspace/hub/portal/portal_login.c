@@ -100,7 +100,7 @@ void portal_login(struct rest_req *q)
 	const char *credential = json_string_value(json_object_get(body, "credential")), *why;
 	uint64_t now = hf_loop_now_ms(p->loop);
 	struct hub_portal_session *s;
-	struct login login;
+	struct login login = { 0 };
 	char address[56], cookie[160];
 	unsigned wait;
 
