@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Client certificates, good and bad, at the gateway and at the emulator: one table (tests/lib/certtable.py), one verdict."""
+import json
 import os
 import re
+import shutil
 import signal
 import ssl
 
@@ -95,3 +97,22 @@ def test_roots_change_with_a_reload(lab, table, tmp_path):
             f.write(roots)
         reload(lab)
     lab.wait_status("the old roots", lambda _: accepted(lab.client, lab, good))
+
+
+def test_a_reload_is_seen_in_the_configuration(lab, table, tmp_path):
+    moved = str(tmp_path / "moved.pem")
+    with open(lab.path("gw.conf"), encoding="utf-8") as f:
+        before = f.read()
+    assert table.roots_file in before
+    shutil.copy(table.roots_file, moved)
+    os.chmod(tmp_path, 0o755)
+    try:
+        with open(lab.path("gw.conf"), "w", encoding="utf-8") as f:
+            f.write(before.replace(table.roots_file, moved))
+        reload(lab)
+        lab.wait_status("the new path", lambda _: moved in json.dumps(lab.ctl("conf", "show")))
+    finally:
+        with open(lab.path("gw.conf"), "w", encoding="utf-8") as f:
+            f.write(before)
+        reload(lab)
+    lab.wait_status("the old path", lambda _: table.roots_file in json.dumps(lab.ctl("conf", "show")))

@@ -54,7 +54,7 @@ static void usage(FILE *to)
 	      "  -t          check the configuration and exit\n"
 	      "  --help      this text\n"
 	      "  --version   print the version\n\n"
-	      "SIGTERM ends it: what was accepted is answered and kept. SIGHUP reloads certificate and log level.\n"
+	      "SIGTERM ends it: what was accepted is answered and kept. SIGHUP reloads certificates and log level.\n"
 	      "Exit codes: 0 ok, 1 refused or failed, 2 usage.\n"
 	      "Every setting: holdfastctl conf show --defaults\n", to);
 }
@@ -321,6 +321,14 @@ static int start_control(struct daemon *d)
 	return hf_http_srv_create(d->loop, d->metrics_fd, &(struct hf_http_srv_cfg){ .max_conns = 64 }, on_metrics, d, &d->metrics);
 }
 
+static void swap_text(char **a, char **b)
+{
+	char *was = *a;
+
+	*a = *b;
+	*b = was;
+}
+
 static void reload(struct daemon *d)
 {
 	struct hf_conf *next = NULL;
@@ -334,7 +342,7 @@ static void reload(struct daemon *d)
 	else if (load_tls(next, &tls) != 0)
 		why = "the new certificate or key cannot be used";
 	if (why) {
-		hf_log(HF_LOG_ERR, "reload", "%s: nothing changed, the configuration, certificate and log level from before stay in force",
+		hf_log(HF_LOG_ERR, "reload", "%s: nothing changed, the configuration, certificates and log level from before stay in force",
 		       why);
 		free_conf(&next);
 		hf_notify("READY=1");
@@ -349,8 +357,11 @@ static void reload(struct daemon *d)
 	hf_log_set_level((enum hf_log_level)next->log_level);
 	/* what cannot change live stays as it is, also in `conf show` */
 	d->conf->log_level = next->log_level;
+	swap_text(&d->conf->tls_cert_file, &next->tls_cert_file);
+	swap_text(&d->conf->tls_key_file, &next->tls_key_file);
+	swap_text(&d->conf->gateway_trust_bundle_file, &next->gateway_trust_bundle_file);
 	free_conf(&next);
-	hf_log(HF_LOG_NOTICE, "reload", "certificate and log level are in force");
+	hf_log(HF_LOG_NOTICE, "reload", "certificate, trust bundle and log level are in force");
 	hf_notify("READY=1");
 }
 
