@@ -81,7 +81,8 @@ def test_refused_counted_logged_once(lab, case):
     after = lab.counters()
     assert total(after, counter) - total(before, counter) == TRIES, {
         k: (before.get(k), v) for k, v in after.items() if v != before.get(k)}
-    lines = warnings(lab, log_start)
+    # Logins follow each other so quickly that a busy gateway may see the old connection yet.
+    lines = [line for line in warnings(lab, log_start) if "child.takeover.rapid" not in line]
     assert 1 <= len(lines) <= 1 + int(time.monotonic() - begin), lines or lab.log()[log_start:]
     assert len(lab.events()) == events
     assert lab.gw_status()["pending"] == 0
