@@ -472,10 +472,12 @@ def test_a_request_is_settled_before_its_answer(lab, connect):
     for _ in range(20):
         assert c.cbs(token(row))[0] == 200
         assert order() == [DISPOSITION, TRANSFER]
-    requests, replies = c.sender("/devices/dev0/twin"), c.receiver("/devices/dev0/twin")
-    for n in range(20):
-        m = Message(body=b"", inferred=True, correlation_id=f"get{n}")
-        m.annotations = {symbol("operation"): "GET"}
+    requests, replies = c.sender("/devices/dev0/twin"), c.receiver("/devices/dev0/twin", credit=40)
+    desired, reported = "/notifications/twin/properties/desired", "/properties/reported"
+    for n, (operation, resource, body) in enumerate([("GET", "", b""), ("PATCH", reported, b'{"order":1}'), ("PUT", desired, b""),
+                                                     ("DELETE", desired, b""), ("GET", "", b"")] * 5):
+        m = Message(body=body, inferred=True, correlation_id=f"twin{n}")
+        m.annotations = {symbol("operation"): operation, symbol("resource"): resource}
         assert c.send(requests, m)[0] == "accepted"
         c.receive(replies)
         assert order() == [DISPOSITION, TRANSFER]
@@ -490,6 +492,24 @@ def test_a_request_is_settled_before_its_answer(lab, connect):
         assert c.send(requests, m)[0] == "accepted"
         c.receive(replies)
         assert order() == [DISPOSITION, TRANSFER]
+
+
+def test_texts_and_addresses_of_event_hub_clients(lab, connect):
+    """They match on the texts; JavaScript's event-hubs 2 attaches a sender to the old address first."""
+    c, short = connect().open(), HUB_NAME.split(".", maxsplit=1)[0]
+    assert c.cbs(policy_token(lab, "service"))[0] == 200
+    for address, text in (("other/ConsumerGroups/$Default/Partitions/0", "The messaging entity 'other' could not be found"),
+                          (f"{short}/ConsumerGroups/$Default/Partitions/9",
+                           "The specified partition is invalid for an EventHub partition sender or receiver")):
+        with pytest.raises(Refused) as e:
+            c.receiver(address)
+        assert e.value.text.startswith(text)
+    with pytest.raises(Refused) as e:
+        c.sender("messages/events/$management")
+    assert e.value.condition == "amqp:link:redirect"
+    requests, replies = c.sender("$management"), c.receiver("$management")
+    assert c.send(requests, Message(id="m", properties={"operation": "READ", "type": "com.microsoft:eventhub", "name": "other"}))[0] == "accepted"
+    assert c.receive(replies)[0].properties["status-description"] == "The messaging entity 'other' could not be found"
 
 
 def test_a_token_for_the_events_alone(lab, connect):

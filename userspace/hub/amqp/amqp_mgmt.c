@@ -15,7 +15,7 @@ struct answer {
 	const char *condition, *text;
 	struct hf_amqp_field map[8];
 	unsigned n;
-	char offset[24];
+	char offset[24], why[160];
 	bool has_partitions;
 };
 
@@ -45,6 +45,13 @@ static void refuse(struct answer *a, int status, const char *condition, const ch
 	a->status = status;
 	a->condition = condition;
 	a->text = why;
+}
+
+static void refuse_unknown(struct answer *a, struct hf_span name)
+{
+	snprintf(a->why, sizeof a->why, "The messaging entity '%.*s' could not be found", (int)hf_min(name.len, (size_t)100),
+		 (const char *)name.ptr);
+	refuse(a, 404, "amqp:not-found", a->why);
 }
 
 static void tell_hub(struct hub_model *m, struct hf_span name, struct answer *a)
@@ -86,7 +93,7 @@ static void judge(struct hub_model *m, const struct hf_amqp_msg *msg, struct ans
 	if (!hf_span_is(text_property(msg, "operation"), "READ"))
 		refuse(a, 501, "amqp:not-implemented", "the operation is READ");
 	else if (!hub_amqp_is_entity(m, name))
-		refuse(a, 404, "amqp:not-found", "The messaging entity of this name could not be found");
+		refuse_unknown(a, name);
 	else if (hf_span_is(type, HUB_TYPE))
 		tell_hub(m, name, a);
 	else if (hf_span_is(type, PARTITION_TYPE))
